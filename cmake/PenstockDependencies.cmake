@@ -1,0 +1,10 @@
+# All that Penstock is compiled against. zstd and ISA-L are not here: they are mapped at run time.
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET GLOBAL jansson>=2.10)
+if(PENSTOCK_BUILD_CLI)
+    pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET GLOBAL libpcre2-8)
+endif()
+if(PENSTOCK_BUILD_TESTS)
+    pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET GLOBAL cmocka)
+endif()

@@ -1,0 +1,31 @@
+# What `cmake --install` puts where: headers, both libraries, the command, and three ways to find
+# them (PenstockConfig.cmake, penstock.pc, relative paths). Plugins install themselves.
+include(CMakePackageConfigHelpers)
+
+install(TARGETS penstock_headers penstock penstock_static EXPORT PenstockTargets
+    FILE_SET HEADERS
+    LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
+    ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+if(TARGET penstock_cli)
+    install(TARGETS penstock_cli EXPORT PenstockTargets
+        RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()
+install(EXPORT PenstockTargets NAMESPACE Penstock:: DESTINATION ${PENSTOCK_INSTALL_CMAKEDIR})
+
+configure_package_config_file(cmake/PenstockConfig.cmake.in PenstockConfig.cmake
+    INSTALL_DESTINATION ${PENSTOCK_INSTALL_CMAKEDIR}
+    NO_SET_AND_CHECK_MACRO)
+# Minor versions below 1.0 may change the ABI, so a consumer gets the minor it asked for.
+write_basic_package_version_file(PenstockConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES
+    ${PROJECT_BINARY_DIR}/PenstockConfig.cmake
+    ${PROJECT_BINARY_DIR}/PenstockConfigVersion.cmake
+    cmake/PstAddPlugin.cmake
+    cmake/plugin.map
+    DESTINATION ${PENSTOCK_INSTALL_CMAKEDIR})
+
+cmake_path(RELATIVE_PATH CMAKE_INSTALL_PREFIX
+    BASE_DIRECTORY ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig OUTPUT_VARIABLE PENSTOCK_PC_TO_PREFIX)
+configure_file(cmake/penstock.pc.in penstock.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/penstock.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
