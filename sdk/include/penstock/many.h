@@ -1,0 +1,46 @@
+/* many.h - read many objects or ranges in one call. */
+#ifndef PENSTOCK_MANY_H
+#define PENSTOCK_MANY_H
+
+#include <penstock/object.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct pst_get_item {
+    pst_str key;
+    uint64_t offset, length; /* length PST_UNKNOWN: to the end */
+} pst_get_item;
+
+typedef struct pst_get_result {
+    pst_rc status;
+    uint32_t reserved0;
+    uint64_t object_size;
+    pst_buffer *buffer; /* NULL unless status is PST_OK */
+    pst_error *error;   /* NULL if status is PST_OK */
+} pst_get_result;
+
+#define PST_MANY_STOP_AT_FIRST 1u /* cancel the rest at the first failure */
+typedef struct pst_many_options {
+    uint32_t struct_size, flags;
+    uint32_t max_in_flight; /* objects at once, above 0 */
+    uint32_t reserved0;
+} pst_many_options;
+
+/* Read all `items`; results[i] belongs to items[i], the same key may appear twice. Items fail one
+ * by one; the call returns PST_OK, or the code of the first item that failed. Bytes in flight stay
+ * within the context's budget, results that were handed out do not count.
+ * Ownership: pst_get_results_free(results, n), after a failure too.
+ * Errors: INVALID for max_in_flight 0. */
+PST_API PST_NODISCARD pst_rc pst_get_many(pst_store *store, const pst_get_item *items, size_t n,
+                                          const pst_many_options *options, const pst_call *call,
+                                          pst_get_result *results, pst_error *err);
+
+/* Release the buffers and errors in `results` (the array itself is the caller's). */
+PST_API void pst_get_results_free(pst_get_result *results, size_t n);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,150 @@
+/* object.h - read, write, stat, copy and delete objects, one blocking call each.
+ *
+ * Common to all: `store` may be shared by threads, `call` may be NULL, `err` may be NULL, a call
+ * made in a child after fork() reopens the store by itself. Failures that are transient are retried
+ * with back-off where repeating is safe. Beside the errors named, every call may return CANCELLED,
+ * DEADLINE, NO_MEMORY, DENIED, UNAUTHENTICATED, THROTTLED, UNAVAILABLE, IO and INVALID (a key that
+ * the backend cannot hold, refused before any I/O). */
+#ifndef PENSTOCK_OBJECT_H
+#define PENSTOCK_OBJECT_H
+
+#include <penstock/buffer.h>
+#include <penstock/store.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define PST_READ_EXACT 1u          /* a range cut short by the object's end is RANGE */
+#define PST_READ_ALLOW_UNPINNED 2u /* read weakly versioned objects in parallel all the same */
+typedef struct pst_read_options {
+    uint32_t struct_size, flags;
+    pst_str if_match; /* an etag; else PRECONDITION */
+    pst_str version;  /* one old version, where the provider keeps them */
+} pst_read_options;
+
+/* What a read learned about the object beside its bytes. */
+typedef struct pst_read_info {
+    uint32_t struct_size, etag_strength;
+    uint64_t object_size;
+    char etag[1104]; /* NUL-terminated */
+} pst_read_info;
+
+/* Read a whole object. The first reply tells the size, the rest comes in parallel ranges into the
+ * same buffer, pinned to the first reply's etag.
+ * Ownership: pst_buffer_unref(*out). `info` may be NULL.
+ * Errors: NOT_FOUND; CHANGED when the object was replaced meanwhile; OVER_BUDGET, naming both
+ * sizes, when it can never fit the memory budget. */
+PST_API PST_NODISCARD pst_rc pst_get(pst_store *store, pst_str key, const pst_read_options *options,
+                                     const pst_call *call, pst_buffer **out, pst_read_info *info,
+                                     pst_error *err);
+
+/* Read `length` bytes at `offset` (PST_UNKNOWN: to the end). As pread: cut short only at the end of
+ * the object, empty at or beyond it, length 0 reads nothing. Otherwise as pst_get. */
+PST_API PST_NODISCARD pst_rc pst_get_range(pst_store *store, pst_str key, uint64_t offset,
+                                           uint64_t length, const pst_read_options *options,
+                                           const pst_call *call, pst_buffer **out,
+                                           pst_read_info *info, pst_error *err);
+
+/* Read the last `length` bytes. */
+PST_API PST_NODISCARD pst_rc pst_get_suffix(pst_store *store, pst_str key, uint64_t length,
+                                            const pst_read_options *options, const pst_call *call,
+                                            pst_buffer **out, pst_read_info *info, pst_error *err);
+
+/* Read up to `capacity` bytes at `offset` into memory of the caller; *n_read tells how many.
+ * When this returns, with an error too, nothing writes to `dst` any more. */
+PST_API PST_NODISCARD pst_rc pst_get_into(pst_store *store, pst_str key, uint64_t offset, void *dst,
+                                          size_t capacity, const pst_read_options *options,
+                                          const pst_call *call, size_t *n_read, pst_read_info *info,
+                                          pst_error *err);
+
+#define PST_WRITE_CREATE_ONLY 1u /* EXISTS when the key is there */
+typedef struct pst_write_options {
+    uint32_t struct_size, flags;
+    uint64_t size_hint; /* writer: expected size; 0 or PST_UNKNOWN if not known */
+    uint64_t part_bytes; /* writer: 0: chosen from the store's limits and the size hint */
+    pst_str if_match;    /* replace only this content; else PRECONDITION */
+    const pst_attr *attr; /* content type, encoding, user metadata; NULL for none */
+    uint32_t sums;        /* 1 << PST_SUM_*: compute and hand to the store */
+    uint32_t max_in_flight; /* writer: parts on their way at once; 0: 4 */
+} pst_write_options;
+
+typedef struct pst_write_result {
+    uint32_t struct_size, etag_strength;
+    uint64_t size;     /* bytes written, equal to what the store holds */
+    uint32_t n_parts;  /* 0: one put */
+    uint32_t has_crc32c;
+    uint32_t crc32c; /* of the whole object, host byte order */
+    uint32_t reserved0;
+    char etag[1104];
+    char version[1104];
+} pst_write_result;
+
+/* Write a whole object from `src`; readers see the old one or the new one, never a part.
+ * Ownership: `src` is read until this returns. `result` may be NULL.
+ * Errors: EXISTS, PRECONDITION, NO_SPACE; one with PST_ERR_MAYBE_APPLIED in err->flags when the
+ * reply was lost and the store could not tell. */
+PST_API PST_NODISCARD pst_rc pst_put(pst_store *store, pst_str key, const pst_iov *src,
+                                     size_t n_src, const pst_write_options *options,
+                                     const pst_call *call, pst_write_result *result,
+                                     pst_error *err);
+
+/* Read the attributes. Ownership: pst_attr_free(*out). Errors: NOT_FOUND. */
+PST_API PST_NODISCARD pst_rc pst_stat(pst_store *store, pst_str key, const pst_call *call,
+                                      pst_attr **out, pst_error *err);
+PST_API void pst_attr_free(pst_attr *attr);
+
+/* Tell in *exists (0 or 1) whether there is an object; any other failure is an error. */
+PST_API PST_NODISCARD pst_rc pst_exists(pst_store *store, pst_str key, const pst_call *call,
+                                        int *exists, pst_error *err);
+
+/* Delete exactly this key; a key that is not there is OK. `if_match` may be empty. */
+PST_API PST_NODISCARD pst_rc pst_delete(pst_store *store, pst_str key, pst_str if_match,
+                                        const pst_call *call, pst_error *err);
+
+/* Delete many keys in batches. `statuses` (n_keys) gets a code for each; returns the first failure,
+ * with the number of failures in the message. */
+PST_API PST_NODISCARD pst_rc pst_delete_many(pst_store *store, const pst_str *keys, size_t n_keys,
+                                             const pst_call *call, pst_rc *statuses,
+                                             pst_error *err);
+
+/* Delete every object whose key starts with `prefix`, byte by byte ("foo" also matches "foobar").
+ * *n_deleted counts, also after a failure. INVALID for an empty prefix. */
+PST_API PST_NODISCARD pst_rc pst_delete_prefix(pst_store *store, pst_str prefix,
+                                               const pst_call *call, uint64_t *n_deleted,
+                                               pst_error *err);
+
+/* Copy within the store. options->attr replaces the attributes, NULL keeps the source's.
+ * Errors: NOT_FOUND, EXISTS, PRECONDITION, UNIMPLEMENTED. */
+PST_API PST_NODISCARD pst_rc pst_copy(pst_store *store, pst_str from, pst_str to,
+                                      const pst_write_options *options, const pst_call *call,
+                                      pst_write_result *result, pst_error *err);
+
+/* Rename in one step, as the store can. Errors: UNIMPLEMENTED where it cannot: copy and delete. */
+PST_API PST_NODISCARD pst_rc pst_rename(pst_store *store, pst_str from, pst_str to,
+                                        const pst_write_options *options, const pst_call *call,
+                                        pst_error *err);
+
+/* Create or delete a container: a bucket, or on file:// the directory `name`. An empty name stands
+ * for the store's authority. Errors: EXISTS, NOT_FOUND, PRECONDITION (not empty), UNIMPLEMENTED. */
+PST_API PST_NODISCARD pst_rc pst_container_create(pst_store *store, pst_str name,
+                                                  const pst_call *call, pst_error *err);
+PST_API PST_NODISCARD pst_rc pst_container_delete(pst_store *store, pst_str name,
+                                                  const pst_call *call, pst_error *err);
+
+/* Make a URL that grants `method` on `key` for a while. Ownership: free(*url). */
+PST_API PST_NODISCARD pst_rc pst_presign(pst_store *store, pst_str key, pst_str method,
+                                         uint64_t expires_s, const pst_call *call, char **url,
+                                         pst_error *err);
+
+#define PST_CLEAN_DRY_RUN 1u
+/* Remove what writers that died left below `prefix` and that is older than `older_than_s` seconds:
+ * temporary files, unfinished uploads. Counts what was (with DRY_RUN: would be) removed. */
+PST_API PST_NODISCARD pst_rc pst_cleanup(pst_store *store, pst_str prefix, uint64_t older_than_s,
+                                         uint32_t flags, const pst_call *call, uint64_t *n_removed,
+                                         uint64_t *n_bytes, pst_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
