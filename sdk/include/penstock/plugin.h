@@ -86,6 +86,7 @@ typedef struct pst_put_args { /* also opens an upload: then src is empty and the
     const pst_attr *attr; /* never NULL */
     const pst_sum *sums;  /* over all of src: verify or hand on */
     size_t sum_stride;
+    void *reserved1;
     uint32_t n_sums, reserved0;
 } pst_put_args;
 typedef struct pst_put_result { /* of put, copy and upload_commit */
@@ -287,6 +288,7 @@ typedef struct pst_backend_info { /* of the OPEN store: a subset of what the plu
     pst_limits *limits;   /* host storage: fill it */
     const char *endpoint; /* "host:port", "" if there is none; lives as long as the backend */
     const char *note;     /* fallbacks chosen at open, one line, "" if none */
+    void *reserved1;
     uint32_t want_sums;   /* 1 << PST_SUM_*: sums the host shall send with put, part and commit */
     uint32_t reserved0;
 } pst_backend_info;
