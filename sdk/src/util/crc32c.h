@@ -1,0 +1,20 @@
+/* crc32c.h - CRC-32C (Castagnoli, RFC 3720 appendix B.4). */
+#ifndef PST_UTIL_CRC32C_H
+#define PST_UTIL_CRC32C_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Continue `crc` (0 at the start) over `len` more bytes: of "123456789" it is 0xe3069283. */
+uint32_t pst_crc32c(uint32_t crc, const void *data, size_t len);
+
+/* The CRC of A followed by B, from the CRC of each and the length of B. */
+uint32_t pst_crc32c_combine(uint32_t a, uint32_t b, uint64_t len_b);
+
+/* The three ways to compute it, for tests. `portable` runs everywhere; `sse42` and `isal` return 0
+ * and leave *crc alone where they cannot run. */
+void pst_crc32c_portable(uint32_t *crc, const void *data, size_t len);
+int pst_crc32c_sse42(uint32_t *crc, const void *data, size_t len);
+int pst_crc32c_isal(uint32_t *crc, const void *data, size_t len);
+
+#endif
