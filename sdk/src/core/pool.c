@@ -1,0 +1,214 @@
+/* pool.c - worker threads with one line of jobs per store.
+ *
+ * Shares that have a job they may run stand in a ring; a worker takes one job from the first share and
+ * moves that share to the end. A share may occupy at most three quarters of the threads, so a store
+ * whose disk hangs leaves room for the others.
+ *
+ * Waking a thread costs tens of microseconds, more than a small job. So at most one wake is on its way
+ * at any time: the woken worker takes a job and wakes the next one only when jobs remain. */
+#include "core/pool.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include <penstock/status.h>
+
+#include "core/stack.h"
+
+struct pst_pool {
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;  /* to workers */
+    pthread_cond_t ended; /* to pst_pool_free */
+    uint32_t max_threads;
+    struct {
+        struct pst_share *first, **last; /* ring of shares with a runnable job */
+        uint32_t n_threads, n_idle;
+        int is_waking, is_stopping, is_orphaned;
+    } locked;
+};
+
+int32_t pst_pool_new(uint32_t max_threads, struct pst_pool **out)
+{
+    pthread_condattr_t attr;
+    struct pst_pool *pool = calloc(1, sizeof(*pool));
+    if (!pool)
+        return PST_E_NO_MEMORY;
+    pthread_mutex_init(&pool->mutex, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&pool->wake, &attr);
+    pthread_cond_init(&pool->ended, &attr);
+    pthread_condattr_destroy(&attr);
+    pool->max_threads = max_threads;
+    pool->locked.last = &pool->locked.first;
+    *out = pool;
+    return PST_OK;
+}
+
+static void destroy(struct pst_pool *pool)
+{
+    pthread_cond_destroy(&pool->ended);
+    pthread_cond_destroy(&pool->wake);
+    pthread_mutex_destroy(&pool->mutex);
+    free(pool);
+}
+
+void pst_share_init(struct pst_pool *pool, struct pst_share *share)
+{
+    uint32_t max = pool->max_threads - pool->max_threads / 4;
+    *share = (struct pst_share){.last = &share->first, .max_running = max ? max : 1};
+}
+
+static void list_share_locked(struct pst_pool *pool, struct pst_share *share)
+{
+    if (share->is_listed || !share->first || share->n_running >= share->max_running)
+        return;
+    share->is_listed = 1;
+    share->next = NULL;
+    *pool->locked.last = share;
+    pool->locked.last = &share->next;
+}
+
+static struct pst_job *take_job_locked(struct pst_pool *pool, struct pst_share **from)
+{
+    struct pst_share *share = pool->locked.first;
+    pool->locked.first = share->next;
+    if (!pool->locked.first)
+        pool->locked.last = &pool->locked.first;
+    share->is_listed = 0;
+    struct pst_job *job = share->first;
+    share->first = job->next;
+    if (!share->first)
+        share->last = &share->first;
+    share->n_running++;
+    list_share_locked(pool, share);
+    *from = share;
+    return job;
+}
+
+static void *run_worker(void *arg);
+
+static int start_thread_locked(struct pst_pool *pool)
+{
+    pthread_attr_t attr;
+    pthread_t thread;
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    int failed = pthread_create(&thread, &attr, run_worker, pool);
+    pthread_attr_destroy(&attr);
+    if (failed)
+        return 0;
+    pool->locked.n_threads++;
+    return 1;
+}
+
+/* See to it that somebody is coming for the jobs in the ring. */
+static int call_worker_locked(struct pst_pool *pool)
+{
+    if (pool->locked.is_waking)
+        return 1;
+    if (pool->locked.n_idle > 0) {
+        pool->locked.is_waking = 1;
+        pthread_cond_signal(&pool->wake);
+        return 1;
+    }
+    if (pool->locked.n_threads < pool->max_threads && start_thread_locked(pool)) {
+        pool->locked.is_waking = 1;
+        return 1;
+    }
+    return pool->locked.n_threads > 0; /* the busy ones get to it */
+}
+
+static void *run_worker(void *arg)
+{
+    struct pst_pool *pool = arg;
+    struct pst_share *share;
+    int is_fresh = 1; /* just started or woken: the wake that was on its way has arrived */
+
+    pthread_mutex_lock(&pool->mutex);
+    while (!pool->locked.is_stopping) {
+        if (is_fresh) {
+            pool->locked.is_waking = 0;
+            is_fresh = 0;
+        }
+        if (!pool->locked.first) {
+            pool->locked.n_idle++;
+            pthread_cond_wait(&pool->wake, &pool->mutex);
+            pool->locked.n_idle--;
+            is_fresh = 1;
+            continue;
+        }
+        struct pst_job *job = take_job_locked(pool, &share);
+        if (pool->locked.first)
+            call_worker_locked(pool);
+        pthread_mutex_unlock(&pool->mutex);
+        void (*fn)(void *) = job->fn;
+        void *fn_arg = job->arg;
+        pst_stack_enter();
+        fn(fn_arg);
+        pthread_mutex_lock(&pool->mutex);
+        share->n_running--;
+        list_share_locked(pool, share);
+        pthread_mutex_unlock(&pool->mutex);
+        pst_stack_leave(); /* runs what the job's completions deferred; may free the share */
+        pthread_mutex_lock(&pool->mutex);
+    }
+    int is_last = --pool->locked.n_threads == 0;
+    int is_orphaned = pool->locked.is_orphaned;
+    pthread_cond_signal(&pool->ended);
+    pthread_mutex_unlock(&pool->mutex);
+    if (is_last && is_orphaned)
+        destroy(pool);
+    return NULL;
+}
+
+int32_t pst_pool_run(struct pst_pool *pool, struct pst_share *share, struct pst_job *job)
+{
+    int32_t rc = PST_OK;
+    pthread_mutex_lock(&pool->mutex);
+    job->next = NULL;
+    *share->last = job;
+    share->last = &job->next;
+    list_share_locked(pool, share);
+    if (pool->locked.first && !call_worker_locked(pool)) {
+        /* No thread at all, so nobody else took a job: ours is the only one and is taken back. */
+        share->first = NULL;
+        share->last = &share->first;
+        share->is_listed = 0;
+        pool->locked.first = NULL;
+        pool->locked.last = &pool->locked.first;
+        rc = PST_E_NO_MEMORY;
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    return rc;
+}
+
+uint32_t pst_pool_threads(struct pst_pool *pool)
+{
+    pthread_mutex_lock(&pool->mutex);
+    uint32_t n = pool->locked.n_threads;
+    pthread_mutex_unlock(&pool->mutex);
+    return n;
+}
+
+int pst_pool_free(struct pst_pool *pool, uint64_t deadline_ns)
+{
+    if (!pool)
+        return 1;
+    struct timespec until = {.tv_sec = (time_t)(deadline_ns / 1000000000u),
+                             .tv_nsec = (long)(deadline_ns % 1000000000u)};
+    pthread_mutex_lock(&pool->mutex);
+    pool->locked.is_stopping = 1;
+    pthread_cond_broadcast(&pool->wake);
+    while (pool->locked.n_threads > 0 &&
+           pthread_cond_timedwait(&pool->ended, &pool->mutex, &until) != ETIMEDOUT)
+        ;
+    int all_ended = pool->locked.n_threads == 0;
+    pool->locked.is_orphaned = !all_ended;
+    pthread_mutex_unlock(&pool->mutex);
+    if (all_ended)
+        destroy(pool);
+    return all_ended;
+}

@@ -1,0 +1,61 @@
+/* port.h - an open store as the engine sees it: the backend, its limits, and the line of tasks. */
+#ifndef PST_CORE_PORT_H
+#define PST_CORE_PORT_H
+
+#include "core/core.h"
+#include "core/task.h"
+
+struct pst_port {
+    atomic_uint refs; /* the store handle, each task, each call into the plugin */
+    struct pst_core *core;
+    const struct pst_loaded *loaded;
+    pst_backend *backend;
+    char *uri; /* "scheme://authority", for messages */
+    pst_backend_info info;
+    pst_limits limits;
+    uint32_t max_at_plugin; /* in-flight cap */
+    uint32_t max_late;      /* ... of reads that may have to wait for memory */
+    struct pst_share share; /* of the blocking pool */
+    struct pst_timer pump_timer; /* pump on the reactor: deferred, or the BUSY poll */
+    struct pst_timer close_timer;
+    struct pst_port *prev, *next; /* in core->locked.ports */
+    pthread_mutex_t mutex;
+    struct {
+        struct pst_task *first, **last; /* waiting, in order */
+        struct pst_task *tasks;         /* every one that was submitted and is not done */
+        uint32_t n_tasks, n_at_plugin, n_parked, n_late;
+        uint64_t epoch; /* moves with every wake */
+        int is_blocked; /* BUSY; nothing is submitted until a wake or the poll */
+        int is_closed;  /* the context is gone: nothing new is taken */
+    } locked;
+};
+
+struct pst_port *pst_port_ref(struct pst_port *port);
+
+/* Drop a reference. The last one closes the backend: here when `may_close`, else on the reactor. */
+void pst_port_unref(struct pst_port *port, int may_close);
+
+/* Open the backend. `options` and texts are used during the call only. */
+pst_rc pst_port_open(struct pst_core *core, const struct pst_loaded *loaded, pst_str scheme,
+                     pst_str authority, const struct pst_resolved *options, struct pst_port **out,
+                     pst_error *err);
+
+/* Submit what waits, as far as the cap allows. Never call it on top of plugin code: pst_stack_kick
+ * knows when. */
+void pst_port_pump(struct pst_port *port);
+
+/* Cancel every task and take no more. */
+void pst_port_cancel_all(struct pst_port *port);
+
+/* Wait until no task is left or the deadline has come. Returns 1 when none is left. */
+int pst_port_wait_idle(struct pst_port *port, uint64_t deadline_ns);
+
+/* A plugin called wake: try again. */
+void pst_port_wake(struct pst_port *port);
+
+static inline int pst_port_has(const struct pst_port *port, uint64_t caps)
+{
+    return (port->info.caps & caps) == caps;
+}
+
+#endif

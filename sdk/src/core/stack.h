@@ -1,0 +1,23 @@
+/* stack.h - knows what lies below on this thread's stack, so that no plugin is ever re-entered.
+ *
+ * A completion may arrive on a thread of the plugin's own, inside a submit, or in a job on our pool,
+ * and its consequence is often the next submit. That one must not run on top of plugin code. So it is
+ * deferred: to the moment when our own frame below (the pump or the worker) has its plugin call behind
+ * it, or, on a foreign thread, to the reactor. */
+#ifndef PST_CORE_STACK_H
+#define PST_CORE_STACK_H
+
+struct pst_port;
+
+/* Bracket a call into a plugin or a job. leave() pumps the ports that were kicked meanwhile. */
+void pst_stack_enter(void);
+void pst_stack_leave(void);
+
+/* Bracket a call that a plugin made to the host. */
+void pst_stack_host_call_begin(void);
+void pst_stack_host_call_end(void);
+
+/* Submit what waits at `port`, now or as soon as it is allowed on this thread. */
+void pst_stack_kick(struct pst_port *port);
+
+#endif

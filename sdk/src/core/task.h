@@ -1,0 +1,146 @@
+/* task.h - one operation at a plugin: submit, exactly one completion, cancel, late destination.
+ *
+ * A task is one attempt after the other of one operation; the layer above decides about repeating
+ * (io/retry.h). Its states, all under the port's mutex:
+ *
+ *     IDLE -> WAITING -> SUBMITTING -> PENDING -> IDLE      done() is called on the way to IDLE
+ *                ^------- BUSY ---'       |  ^
+ *                                    LATER '-' dst_ready    parked: counted apart
+ *
+ * The completion may come before submit has returned, and a cancel may still be on some stack when it
+ * comes. The task leaves PENDING only when all three have: that is what `n_holds` counts. */
+#ifndef PST_CORE_TASK_H
+#define PST_CORE_TASK_H
+
+#include <stdatomic.h>
+
+#include <penstock/plugin.h>
+
+#include "core/pool.h"
+#include "core/reactor.h"
+
+struct pst_port;
+struct pst_task_chunk;
+
+enum pst_slot {
+    PST_SLOT_READ,
+    PST_SLOT_STAT,
+    PST_SLOT_PUT,
+    PST_SLOT_COPY,
+    PST_SLOT_RENAME,
+    PST_SLOT_REMOVE,
+    PST_SLOT_LIST,
+    PST_SLOT_LIST_OPEN,
+    PST_SLOT_LIST_PAGE,
+    PST_SLOT_UPLOAD_OPEN,
+    PST_SLOT_UPLOAD_PART,
+    PST_SLOT_UPLOAD_COMMIT,
+    PST_SLOT_UPLOAD_ABORT,
+    PST_SLOT_CONTAINER_CREATE,
+    PST_SLOT_CONTAINER_DELETE,
+    PST_SLOT_PRESIGN,
+    PST_SLOT_CLEANUP
+};
+
+enum pst_task_state { PST_TASK_IDLE, PST_TASK_WAITING, PST_TASK_SUBMITTING, PST_TASK_PENDING };
+
+struct pst_task {
+    pst_op op; /* first: the plugin's view */
+    struct pst_port *port;
+    enum pst_slot slot;
+    void *object; /* upload or cursor; NULL: the backend */
+    union {
+        pst_read_args read;
+        pst_stat_args stat;
+        pst_put_args put; /* put and upload_open */
+        pst_copy_args copy; /* copy and rename */
+        pst_remove_args remove;
+        pst_list_args list; /* list and list_open */
+        pst_page_args page;
+        pst_part_args part;
+        pst_commit_args commit;
+        pst_abort_args abort;
+        pst_container_args container;
+        pst_presign_args presign;
+        pst_cleanup_args cleanup;
+    } args;
+    union { /* cleared before every attempt */
+        pst_read_result read;
+        pst_attr stat;
+        pst_put_result put; /* put, copy, upload_commit */
+        pst_remove_result remove; /* its pointers are the caller's and stay */
+        pst_list_result list;
+        pst_cursor_result cursor;
+        pst_upload_result upload;
+        pst_presign_result presign;
+        pst_cleanup_result cleanup;
+        pst_result none;
+    } result;
+    pst_error error;
+
+    /* Hooks, set before submit. All may run on any thread with no host lock held, must not block
+     * and must not call a plugin; submitting another task is allowed. */
+    void (*done)(struct pst_task *, pst_rc); /* exactly once per submit; may unref the task */
+    pst_rc (*dst)(struct pst_task *, const pst_dst_args *, pst_dst_grant *);
+    void (*dst_cancelled)(struct pst_task *); /* a parked task was cancelled: leave the line */
+    pst_rc (*emit)(struct pst_task *, const pst_entry *, size_t n, size_t stride);
+    void *owner;
+
+    int is_late; /* a read that may answer LATER; set with `dst` */
+
+    /* The layer above keeps its policy here (io/retry.c). */
+    struct pst_timer timer;
+    void (*then)(struct pst_task *, pst_rc);
+    uint64_t retry_until_ns;
+    atomic_int is_cancelled;
+    pst_rc cancel_code; /* CANCELLED or DEADLINE */
+
+    /* The engine's own. */
+    atomic_uint refs;
+    struct pst_task *next_waiting, *prev_task, *next_task;
+    struct pst_timer ready_timer;
+    struct pst_job job; /* for the first exec of an attempt */
+    atomic_int is_job_used;
+    struct pst_task_chunk *chunks, *kept; /* op_alloc; pst_task_keep */
+    struct {
+        enum pst_task_state state;
+        int is_completed, n_holds, is_parked, is_in_line, wants_cancel;
+        pst_rc rc;
+    } locked; /* under port->mutex */
+};
+
+/* Make a task for `port` (a reference is taken). NULL for lack of memory. */
+struct pst_task *pst_task_new(struct pst_port *port, enum pst_slot slot, void *object);
+struct pst_task *pst_task_ref(struct pst_task *task);
+void pst_task_unref(struct pst_task *task);
+
+/* Hand it to the plugin as soon as its turn comes. done() follows exactly once, perhaps before this
+ * returns. Any thread, also inside hooks. */
+void pst_task_submit(struct pst_task *task);
+
+/* Ask it to end early with `code` (CANCELLED or DEADLINE); done() still comes. Any thread. */
+void pst_task_cancel(struct pst_task *task, pst_rc code);
+
+/* A parked task has its memory (or its refusal) now: tell the plugin, from the reactor. */
+void pst_task_dst_ready(struct pst_task *task);
+
+/* Memory that lives until the next submit or the end of the task (what op_alloc gives). */
+void *pst_task_alloc(struct pst_task *task, size_t size);
+
+/* Copy bytes or texts into memory that lives as long as the task. NULL ptr for lack of memory (an
+ * empty string stays empty). One thread at a time, not while it is submitted. */
+void *pst_task_keep(struct pst_task *task, const void *bytes, size_t size);
+int pst_task_keep_str(struct pst_task *task, pst_str from, pst_str *to);
+
+/* "GET file:///x": operation and place, for messages. */
+const char *pst_slot_name(enum pst_slot slot);
+
+/* For host.c: the plugin's side of the life cycle. */
+void pst_task_complete(struct pst_task *task, pst_rc rc);
+pst_rc pst_task_dst(struct pst_task *task, const pst_dst_args *args, pst_dst_grant *grant);
+
+/* For port.c: one submit. The task was taken from the line. Returns 0 when it answered BUSY and was put
+ * back. *is_pending is set when the plugin owes a completion. */
+int pst_task_start(struct pst_task *task, int *is_pending);
+
+#endif
