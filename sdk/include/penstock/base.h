@@ -52,12 +52,12 @@ typedef struct pst_kv {
 } pst_kv;
 
 /* A checksum. `bytes` is big-endian as providers print it: CRC-32C of "123456789" is e3 06 92 83. */
-#define PST_SUM_CRC32C 1u     /* 4 bytes, Castagnoli (RFC 3720, appendix B.4) */
-#define PST_SUM_CRC64NVME 2u  /* 8 bytes */
-#define PST_SUM_SHA256 3u     /* 32 bytes */
-#define PST_SUM_MD5 4u        /* 16 bytes */
-#define PST_SCOPE_OBJECT 0u   /* the sum covers the whole object */
-#define PST_SCOPE_RANGE 1u    /* ... or just the bytes of this reply */
+#define PST_SUM_CRC32C 1u    /* 4 bytes, Castagnoli (RFC 3720, appendix B.4) */
+#define PST_SUM_CRC64NVME 2u /* 8 bytes */
+#define PST_SUM_SHA256 3u    /* 32 bytes */
+#define PST_SUM_MD5 4u       /* 16 bytes */
+#define PST_SCOPE_OBJECT 0u  /* the sum covers the whole object */
+#define PST_SCOPE_RANGE 1u   /* ... or just the bytes of this reply */
 typedef struct pst_sum {
     uint32_t algorithm; /* PST_SUM_* */
     uint32_t scope;     /* PST_SCOPE_* */
@@ -71,8 +71,8 @@ typedef struct pst_sum {
 #define PST_ETAG_WEAK 1u   /* equal etags may cover different bytes; never sent as If-Match */
 #define PST_ETAG_STRONG 2u /* equal etags mean equal bytes */
 
-#define PST_UNKNOWN UINT64_MAX      /* a size or length that is not known */
-#define PST_TIME_UNKNOWN INT64_MIN  /* a time that is not known */
+#define PST_UNKNOWN UINT64_MAX     /* a size or length that is not known */
+#define PST_TIME_UNKNOWN INT64_MIN /* a time that is not known */
 
 /* Attributes of an object. As output: what stat and list saw. As input (put, copy, upload): the
  * text fields and user_meta, the rest is ignored. An empty string is "not set". */
@@ -80,9 +80,9 @@ typedef struct pst_sum {
 #define PST_KIND_PREFIX 1u /* a common prefix; on file:// a directory */
 typedef struct pst_attr {
     uint32_t struct_size;
-    uint32_t kind; /* PST_KIND_* */
-    uint64_t size; /* bytes as stored */
-    int64_t mtime_ns; /* last modified, nanoseconds since 1970 UTC, or PST_TIME_UNKNOWN */
+    uint32_t kind;          /* PST_KIND_* */
+    uint64_t size;          /* bytes as stored */
+    int64_t mtime_ns;       /* last modified, nanoseconds since 1970 UTC, or PST_TIME_UNKNOWN */
     uint32_t etag_strength; /* PST_ETAG_* */
     uint32_t n_sums;
     const pst_sum *sums; /* over the stored bytes, scope OBJECT */

@@ -41,15 +41,15 @@ typedef void (*pst_log_fn)(void *arg, uint32_t level, const char *line);
 #define PST_CONTEXT_ONLY_DIRS 4u      /* look for plugins in plugin_dirs only */
 typedef struct pst_context_options {
     uint32_t struct_size, flags;
-    uint64_t memory_budget_bytes; /* bytes in flight; 0: a quarter of RAM or cgroup limit */
-    uint32_t blocking_threads;    /* 0: 64, started on demand */
-    uint32_t cpu_threads;         /* 0: the cores this process may use */
-    uint32_t max_in_flight;       /* operations at plugins at once; 0: 256 */
-    uint32_t max_attempts;        /* 0: 5 */
-    uint64_t first_read_bytes;    /* most that a read of unknown size asks for; 0: 8 MiB */
+    uint64_t memory_budget_bytes;   /* bytes in flight; 0: a quarter of RAM or cgroup limit */
+    uint32_t blocking_threads;      /* 0: 64, started on demand */
+    uint32_t cpu_threads;           /* 0: the cores this process may use */
+    uint32_t max_in_flight;         /* operations at plugins at once; 0: 256 */
+    uint32_t max_attempts;          /* 0: 5 */
+    uint64_t first_read_bytes;      /* most that a read of unknown size asks for; 0: 8 MiB */
     const char *const *plugin_dirs; /* searched first, in this order; NULL or NULL-terminated */
     const char *config_file; /* JSON: {"plugin id": {"option": "value"}}; NULL: $PENSTOCK_CONFIG */
-    pst_log_fn log; /* NULL: nothing is logged anywhere */
+    pst_log_fn log;          /* NULL: nothing is logged anywhere */
     void *log_arg;
     uint32_t log_level, reserved0;
 } pst_context_options;

@@ -61,18 +61,18 @@ PST_API PST_NODISCARD pst_rc pst_get_into(pst_store *store, pst_str key, uint64_
 #define PST_WRITE_CREATE_ONLY 1u /* EXISTS when the key is there */
 typedef struct pst_write_options {
     uint32_t struct_size, flags;
-    uint64_t size_hint; /* writer: expected size; 0 or PST_UNKNOWN if not known */
-    uint64_t part_bytes; /* writer: 0: chosen from the store's limits and the size hint */
-    pst_str if_match;    /* replace only this content; else PRECONDITION */
-    const pst_attr *attr; /* content type, encoding, user metadata; NULL for none */
-    uint32_t sums;        /* 1 << PST_SUM_*: compute and hand to the store */
+    uint64_t size_hint;     /* writer: expected size; 0 or PST_UNKNOWN if not known */
+    uint64_t part_bytes;    /* writer: 0: chosen from the store's limits and the size hint */
+    pst_str if_match;       /* replace only this content; else PRECONDITION */
+    const pst_attr *attr;   /* content type, encoding, user metadata; NULL for none */
+    uint32_t sums;          /* 1 << PST_SUM_*: compute and hand to the store */
     uint32_t max_in_flight; /* writer: parts on their way at once; 0: 4 */
 } pst_write_options;
 
 typedef struct pst_write_result {
     uint32_t struct_size, etag_strength;
-    uint64_t size;     /* bytes written, equal to what the store holds */
-    uint32_t n_parts;  /* 0: one put */
+    uint64_t size;    /* bytes written, equal to what the store holds */
+    uint32_t n_parts; /* 0: one put */
     uint32_t has_crc32c;
     uint32_t crc32c; /* of the whole object, host byte order */
     uint32_t reserved0;

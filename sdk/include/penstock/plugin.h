@@ -32,10 +32,10 @@ typedef struct pst_cursor pst_cursor;   /* yours: a listing under way */
 /* One attempt of one operation. Valid until it has completed and every cancel of it returned. */
 typedef struct pst_op {
     uint32_t struct_size, flags;
-    uint64_t id;          /* for logs; unique in the process */
-    uint64_t deadline_ns; /* CLOCK_MONOTONIC, 0 for none; the host enforces it */
+    uint64_t id;                    /* for logs; unique in the process */
+    uint64_t deadline_ns;           /* CLOCK_MONOTONIC, 0 for none; the host enforces it */
     uint32_t attempt, max_attempts; /* from 1 */
-    uint32_t affinity;      /* rank or shard, to choose among endpoints */
+    uint32_t affinity;              /* rank or shard, to choose among endpoints */
     uint32_t last_endpoint; /* in: index used by the attempt before; out: the one used now */
     const pst_host *host;   /* complete through THIS host: one process may hold two */
     void *scratch;          /* op_scratch bytes, 16-aligned, zeroed before every submit; yours */
@@ -77,7 +77,7 @@ typedef struct pst_stat_args {
 } pst_stat_args;
 
 #define PST_PUT_CREATE_ONLY 1u /* fail with EXISTS when the key is there */
-typedef struct pst_put_args { /* also opens an upload: then src is empty and the sums come later */
+typedef struct pst_put_args {  /* also opens an upload: then src is empty and the sums come later */
     uint32_t struct_size, flags;
     uint64_t size_hint; /* upload: expected size or PST_UNKNOWN */
     pst_str key, if_match;
@@ -96,7 +96,7 @@ typedef struct pst_put_result { /* of put, copy and upload_commit */
 } pst_put_result;
 
 #define PST_COPY_REPLACE_ATTR 2u /* take `attr`; without it the source's attributes are kept */
-typedef struct pst_copy_args { /* copy and rename; PST_PUT_CREATE_ONLY applies to `to` */
+typedef struct pst_copy_args {   /* copy and rename; PST_PUT_CREATE_ONLY applies to `to` */
     uint32_t struct_size, flags;
     pst_str from, from_version, from_if_match, to, if_match;
     const pst_attr *attr;
@@ -289,7 +289,7 @@ typedef struct pst_backend_info { /* of the OPEN store: a subset of what the plu
     const char *endpoint; /* "host:port", "" if there is none; lives as long as the backend */
     const char *note;     /* fallbacks chosen at open, one line, "" if none */
     void *reserved1;
-    uint32_t want_sums;   /* 1 << PST_SUM_*: sums the host shall send with put, part and commit */
+    uint32_t want_sums; /* 1 << PST_SUM_*: sums the host shall send with put, part and commit */
     uint32_t reserved0;
 } pst_backend_info;
 
@@ -338,7 +338,7 @@ typedef struct pst_backend_ops {
 #define PST_OPT_DEPRECATED 2u /* flag: its use is logged */
 typedef struct pst_option {   /* grows at its end: arrays of it carry a stride */
     uint32_t type, flags;
-    int64_t min, max; /* numbers; min == max: unbounded */
+    int64_t min, max;            /* numbers; min == max: unbounded */
     const char *name, *fallback; /* fallback NULL: not passed unless it is set */
     const char *doc, *env;       /* env: names separated by spaces, the first that is set wins */
     const char *choices;
@@ -370,7 +370,7 @@ typedef struct pst_plugin {
     const pst_backend_ops *ops;
     /* Make a store ready without network I/O. */
     pst_rc (*store_open)(const pst_host *, const pst_open_args *, pst_backend **, pst_error *);
-    void (*fork_child)(const pst_host *); /* NULL allowed; in the child, once per host, idempotent */
+    void (*fork_child)(const pst_host *); /* NULL allowed; in the child, idempotent */
     void (*shutdown)(const pst_host *);   /* NULL allowed; on explicit shutdown of that host only */
     const void *(*query)(const pst_host *, const char *name); /* NULL allowed; "vendor-thing/1" */
 } pst_plugin;

@@ -8,17 +8,17 @@
 extern "C" {
 #endif
 
-#define PST_PLUGIN_FOUND 0u    /* manifest read, library not loaded yet */
+#define PST_PLUGIN_FOUND 0u /* manifest read, library not loaded yet */
 #define PST_PLUGIN_LOADED 1u
 #define PST_PLUGIN_SHADOWED 2u /* another of the same id came first */
 #define PST_PLUGIN_SKIPPED 3u  /* cannot be used: see `reason` */
 #define PST_PLUGIN_STATIC 4u   /* linked in */
 typedef struct pst_plugin_info {
-    uint32_t struct_size, state; /* PST_PLUGIN_* */
-    uint64_t caps;               /* PST_CAP_* of plugin.h, upper bound */
+    uint32_t struct_size, state;                 /* PST_PLUGIN_* */
+    uint64_t caps;                               /* PST_CAP_* of plugin.h, upper bound */
     const char *id, *version, *vendor, *license; /* "" where unknown */
-    const char *schemes;       /* separated by spaces */
-    const char *manifest_path; /* "" for a plugin that is linked in */
+    const char *schemes;                         /* separated by spaces */
+    const char *manifest_path;                   /* "" for a plugin that is linked in */
     const char *library_path;
     const char *reason; /* why it was shadowed or skipped, else "" */
 } pst_plugin_info;

@@ -19,13 +19,13 @@ typedef struct pst_request {
     uint32_t struct_size, kind; /* PST_REQ_* */
     uint64_t user_data;         /* comes back in the event */
     uint64_t offset, length;
-    uint64_t timeout_ms; /* 0: none */
-    uint32_t flags;      /* PST_READ_* or PST_WRITE_* */
+    uint64_t timeout_ms;   /* 0: none */
+    uint32_t flags;        /* PST_READ_* or PST_WRITE_* */
     uint32_t max_attempts; /* 0: the context's */
     pst_store *store;      /* a reference is kept until the event */
     void *reserved0;
     pst_str key, to, if_match; /* copied at submit */
-    const pst_iov *dst; /* GET: the array is copied, its memory is the operation's until the event */
+    const pst_iov *dst; /* GET: array copied, its memory is the operation's until the event */
     size_t n_dst;
     const pst_iov *src; /* PUT: likewise */
     size_t n_src;
@@ -41,8 +41,8 @@ typedef struct pst_event {
     uint64_t id;        /* as pst_queue_submit gave it */
     uint64_t user_data; /* of the request */
     pst_rc status;
-    uint32_t kind;      /* PST_REQ_* */
-    uint64_t size;      /* bytes read or written */
+    uint32_t kind; /* PST_REQ_* */
+    uint64_t size; /* bytes read or written */
     uint64_t object_size;
     pst_buffer *buffer; /* GET without dst; yours */
     pst_attr *attr;     /* STAT; yours */

@@ -37,12 +37,9 @@ typedef int32_t pst_rc;
     X(BAD_PLUGIN, -21, "plugin cannot be used", 2)                                                 \
     X(NO_SCHEME, -22, "no plugin serves this scheme", 2)
 
-enum {
 #define PST_STATUS_ENUM(name, number, text, exit_code) PST_E_##name = (number),
-    PST_STATUS_TABLE(PST_STATUS_ENUM)
+enum { PST_OK = 0, PST_STATUS_TABLE(PST_STATUS_ENUM) };
 #undef PST_STATUS_ENUM
-    PST_OK = 0
-};
 
 #define PST_ERR_RETRYABLE 1u     /* the same request may succeed later */
 #define PST_ERR_MAYBE_APPLIED 2u /* the store may have carried it out although the reply was lost */
@@ -50,9 +47,9 @@ enum {
 /* Why a call failed. Plain data in storage of whoever passes it in: initialise with
  * PST_ERROR_INIT, no lifetime to keep. Secrets never appear in any member. */
 typedef struct pst_error {
-    uint32_t struct_size; /* capacity, set by the owner */
-    int32_t code;         /* PST_E_* */
-    uint32_t flags;       /* PST_ERR_* */
+    uint32_t struct_size;    /* capacity, set by the owner */
+    int32_t code;            /* PST_E_* */
+    uint32_t flags;          /* PST_ERR_* */
     uint32_t retry_after_ms; /* the provider's wish, 0 if none */
     int32_t sys_errno;       /* 0 if none */
     int32_t http_status;     /* 0 if none */
@@ -64,11 +61,13 @@ typedef struct pst_error {
     char message[768];  /* one line of UTF-8: operation, URI, cause */
 } pst_error;
 
+/* clang-format off */
 #if defined(__cplusplus)
 #define PST_ERROR_INIT {(uint32_t)sizeof(pst_error), 0, 0, 0, 0, 0, 0, 0, {0}, {0}, {0}, {0}}
 #else
 #define PST_ERROR_INIT {.struct_size = (uint32_t)sizeof(pst_error)}
 #endif
+/* clang-format on */
 
 #ifdef __cplusplus
 }

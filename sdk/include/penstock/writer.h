@@ -15,9 +15,8 @@ typedef struct pst_writer pst_writer;
 /* Start an object. Ownership: pst_writer_free. Blocks: may wait for budget and for the store.
  * Errors: EXISTS and PRECONDITION may already come here, or at finalize. */
 PST_API PST_NODISCARD pst_rc pst_writer_open(pst_store *store, pst_str key,
-                                             const pst_write_options *options,
-                                             const pst_call *call, pst_writer **out,
-                                             pst_error *err);
+                                             const pst_write_options *options, const pst_call *call,
+                                             pst_writer **out, pst_error *err);
 
 /* Append `len` bytes; they are copied. Blocks while the budget is used up by parts on their way. */
 PST_API PST_NODISCARD pst_rc pst_writer_write(pst_writer *writer, const void *data, size_t len,
