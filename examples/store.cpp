@@ -12,9 +12,7 @@ namespace
 {
 
 // Every fallible call fills an error that its caller owns: collect it and throw.
-class Error
-{
-  public:
+struct Error {
     pst_error error = PST_ERROR_INIT;
 
     void check(pst_rc rc) const
@@ -22,9 +20,6 @@ class Error
         if (rc != PST_OK)
             throw std::runtime_error(error.message);
     }
-
-  private:
-    pst_error error_ = PST_ERROR_INIT;
 };
 
 template <typename T, void (*Free)(T *)> struct Deleter {
