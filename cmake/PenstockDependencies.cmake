@@ -1,7 +1,7 @@
 # All that Penstock is compiled against. zstd and ISA-L are not here: they are mapped at run time.
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
-pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET GLOBAL jansson>=2.10)
+pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET GLOBAL jansson>=2.11)
 if(PENSTOCK_BUILD_CLI)
     pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET GLOBAL libpcre2-8)
 endif()

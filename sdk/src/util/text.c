@@ -51,6 +51,20 @@ int pst_text_is_utf8(const char *text, size_t len)
     return 1;
 }
 
+static int lower(int c)
+{
+    return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c;
+}
+
+int pst_text_equals_nocase(const char *text, size_t len, const char *word)
+{
+    size_t i = 0;
+
+    while (i < len && word[i] != '\0' && lower(text[i]) == lower(word[i]))
+        i++;
+    return i == len && word[i] == '\0';
+}
+
 static size_t escape_byte(unsigned char byte, char out[4])
 {
     static const char hex[] = "0123456789abcdef";

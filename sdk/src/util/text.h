@@ -7,6 +7,9 @@
 /* Is this text UTF-8 without overlong forms, surrogates or code points above U+10FFFF? */
 int pst_text_is_utf8(const char *text, size_t len);
 
+/* Is `text` the terminated `word`, the letters A-Z taken for a-z? In every locale. */
+int pst_text_equals_nocase(const char *text, size_t len, const char *word);
+
 /* Copy `text` to `out` (cap > 0, always terminated) as one line of UTF-8: control characters (C0,
  * DEL, C1) become \n, \t, \r or \xNN, and so does each byte that is not UTF-8. Backslashes stay as
  * they are, so text that was escaped once is not escaped again. What does not fit is cut between
