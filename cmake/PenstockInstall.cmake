@@ -9,6 +9,13 @@ install(TARGETS penstock_headers penstock penstock_static EXPORT PenstockTargets
 if(TARGET penstock_cli)
     install(TARGETS penstock_cli EXPORT PenstockTargets
         RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+    install(FILES ${PROJECT_BINARY_DIR}/cli/penstock.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+    install(FILES ${PROJECT_BINARY_DIR}/cli/penstock.bash RENAME penstock
+        DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
+    install(FILES ${PROJECT_BINARY_DIR}/cli/_penstock
+        DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions)
+    install(FILES ${PROJECT_BINARY_DIR}/cli/penstock.fish
+        DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
 endif()
 install(EXPORT PenstockTargets NAMESPACE Penstock:: DESTINATION ${PENSTOCK_INSTALL_CMAKEDIR})
 
