@@ -46,6 +46,7 @@ typedef struct pst_config_entry {
     const char *value;  /* "(secret)" for one; "" if unset */
     const char *detail; /* name of the variable or file it came from */
     const char *doc, *type;
+    const char *env; /* variables that set it, separated by spaces; "" for none */
 } pst_config_entry;
 
 /* Resolve every declared option of every usable plugin, or of one (`id`), and tell its source.

@@ -119,6 +119,7 @@ static pst_rc add_config(const struct pst_registry *r, const struct pst_slot *sl
         row->detail = detail;
         row->doc = o->doc;
         row->type = pst_option_type_name(o->type);
+        row->env = o->env;
     }
     return PST_OK;
 }
@@ -147,7 +148,7 @@ pst_rc pst_registry_config_list(struct pst_registry *r, const char *id, pst_conf
             rc = add_config(r, slot, &all, err);
     }
     if (rc == PST_OK) {
-        *out = pst_pack(all.rows, all.n, sizeof(*all.rows), offsetof(pst_config_entry, plugin), 6);
+        *out = pst_pack(all.rows, all.n, sizeof(*all.rows), offsetof(pst_config_entry, plugin), 7);
         if (*out)
             *n = all.n;
         else
