@@ -13,6 +13,7 @@
 #include <penstock/queue.h>
 #include <penstock/status.h>
 #include <penstock/store.h>
+#include <penstock/sum.h>
 #include <penstock/uri.h>
 #include <penstock/writer.h>
 

@@ -2,11 +2,7 @@
 #ifndef PST_UTIL_CRC32C_H
 #define PST_UTIL_CRC32C_H
 
-#include <stddef.h>
-#include <stdint.h>
-
-/* Continue `crc` (0 at the start) over `len` more bytes: of "123456789" it is 0xe3069283. */
-uint32_t pst_crc32c(uint32_t crc, const void *data, size_t len);
+#include <penstock/sum.h>
 
 /* The CRC of A followed by B, from the CRC of each and the length of B. */
 uint32_t pst_crc32c_combine(uint32_t a, uint32_t b, uint64_t len_b);
