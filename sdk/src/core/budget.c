@@ -52,10 +52,10 @@ void pst_budget_force(struct pst_budget *b, uint64_t bytes)
     pthread_mutex_unlock(&b->mutex);
 }
 
-static struct pst_budget_waiter *pop_fitting_locked(struct pst_budget *b)
+static struct pst_budget_waiter *pop_locked(struct pst_budget *b, int must_fit)
 {
     struct pst_budget_waiter *waiter = b->locked.first;
-    if (!waiter || !fits_locked(b, waiter->bytes))
+    if (!waiter || (must_fit && !fits_locked(b, waiter->bytes)))
         return NULL;
     add_locked(b, waiter->bytes);
     b->locked.first = waiter->next;
@@ -68,12 +68,21 @@ static void serve(struct pst_budget *b)
 {
     for (;;) {
         pthread_mutex_lock(&b->mutex);
-        struct pst_budget_waiter *waiter = pop_fitting_locked(b);
+        struct pst_budget_waiter *waiter = pop_locked(b, 1);
         pthread_mutex_unlock(&b->mutex);
         if (!waiter)
             return;
         waiter->granted(waiter);
     }
+}
+
+void pst_budget_force_first(struct pst_budget *b)
+{
+    pthread_mutex_lock(&b->mutex);
+    struct pst_budget_waiter *waiter = pop_locked(b, 0);
+    pthread_mutex_unlock(&b->mutex);
+    if (waiter)
+        waiter->granted(waiter);
 }
 
 void pst_budget_release(struct pst_budget *b, uint64_t bytes)

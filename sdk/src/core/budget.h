@@ -35,6 +35,9 @@ void pst_budget_force(struct pst_budget *budget, uint64_t bytes);
 /* Give back, and serve those in line who fit now. */
 void pst_budget_release(struct pst_budget *budget, uint64_t bytes);
 
+/* Serve the first in line although it does not fit: nothing else could move. */
+void pst_budget_force_first(struct pst_budget *budget);
+
 /* Leave the line. Returns 1 when it was in line and will not be granted, else 0. */
 int pst_budget_leave(struct pst_budget *budget, struct pst_budget_waiter *waiter);
 

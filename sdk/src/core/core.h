@@ -32,8 +32,9 @@ struct pst_core {
     struct pst_arenas *arenas;
     struct pst_registry *registry;
     struct pst_reactor *reactor;
+    struct pst_timer end_timer; /* the last reference went where it must not be ended */
     struct pst_pool *blocking, *cpu;
-    struct pst_share cpu_share;
+    struct pst_share cpu_share, common_share;
     atomic_ullong next_op_id;
     atomic_ullong ops_submitted, ops_completed, retries, busy, bytes_read, bytes_written;
     atomic_ullong abandoned;

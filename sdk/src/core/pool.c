@@ -146,13 +146,17 @@ static void *run_worker(void *arg)
         pthread_mutex_unlock(&pool->mutex);
         void (*fn)(void *) = job->fn;
         void *fn_arg = job->arg;
+        void (*after)(void *) = job->after;
+        void *after_arg = job->after_arg;
         pst_stack_enter();
         fn(fn_arg);
         pthread_mutex_lock(&pool->mutex);
         share->n_running--;
         list_share_locked(pool, share);
         pthread_mutex_unlock(&pool->mutex);
-        pst_stack_leave(); /* runs what the job's completions deferred; may free the share */
+        pst_stack_leave(); /* runs what the job's completions deferred */
+        if (after)
+            after(after_arg); /* may free the share */
         pthread_mutex_lock(&pool->mutex);
     }
     int is_last = --pool->locked.n_threads == 0;

@@ -11,6 +11,8 @@ struct pst_pool;
 struct pst_job {
     void (*fn)(void *arg);
     void *arg;
+    void (*after)(void *arg); /* NULL allowed: last, when the share is not touched any more */
+    void *after_arg;
     struct pst_job *next;
 };
 

@@ -5,6 +5,8 @@
 #include "core/core.h"
 #include "core/task.h"
 
+#define PST_RETRY_TOKENS 500 /* of a fresh store; see io/retry.c */
+
 struct pst_port {
     atomic_uint refs; /* the store handle, each task, each call into the plugin */
     struct pst_core *core;
@@ -16,24 +18,31 @@ struct pst_port {
     uint32_t max_at_plugin; /* in-flight cap */
     uint32_t max_late;      /* ... of reads that may have to wait for memory */
     struct pst_share share; /* of the blocking pool */
+    atomic_int retry_tokens; /* io/retry.c: what a store that fails on and on may still cost */
     struct pst_timer pump_timer; /* pump on the reactor: deferred, or the BUSY poll */
     struct pst_timer close_timer;
     struct pst_port *prev, *next; /* in core->locked.ports */
     pthread_mutex_t mutex;
+    pthread_cond_t idle; /* the last task is done */
     struct {
-        struct pst_task *first, **last; /* waiting, in order */
-        struct pst_task *tasks;         /* every one that was submitted and is not done */
+        struct pst_task_line ready, late; /* waiting to be submitted, in order; late reads apart */
+        struct pst_task *tasks; /* every one that was submitted and is not done */
         uint32_t n_tasks, n_at_plugin, n_parked, n_late;
         uint64_t epoch; /* moves with every wake */
         int is_blocked; /* BUSY; nothing is submitted until a wake or the poll */
-        int is_closed;  /* the context is gone: nothing new is taken */
+        int is_pump_armed;
+        uint64_t pump_due_ns;
     } locked;
 };
 
 struct pst_port *pst_port_ref(struct pst_port *port);
 
-/* Drop a reference. The last one closes the backend: here when `may_close`, else on the reactor. */
-void pst_port_unref(struct pst_port *port, int may_close);
+/* Take a reference unless the last one is gone already; NULL then. With core->mutex held. */
+struct pst_port *pst_port_try_ref(struct pst_port *port);
+
+/* Drop a reference. The last one closes the backend: here where the stack is clear of plugin code,
+ * else on the reactor. */
+void pst_port_unref(struct pst_port *port);
 
 /* Open the backend. `options` and texts are used during the call only. */
 pst_rc pst_port_open(struct pst_core *core, const struct pst_loaded *loaded, pst_str scheme,
@@ -44,7 +53,10 @@ pst_rc pst_port_open(struct pst_core *core, const struct pst_loaded *loaded, pst
  * knows when. */
 void pst_port_pump(struct pst_port *port);
 
-/* Cancel every task and take no more. */
+/* Pump on the reactor at due_ns (CLOCK_MONOTONIC, 0: now). */
+void pst_port_pump_later(struct pst_port *port, uint64_t due_ns);
+
+/* Cancel every task. */
 void pst_port_cancel_all(struct pst_port *port);
 
 /* Wait until no task is left or the deadline has come. Returns 1 when none is left. */

@@ -18,7 +18,7 @@ struct pst_reactor {
     struct {
         struct pst_timer *root;
         uint64_t next_seq;
-        int is_stopping;
+        int is_stopping, frees_itself;
     } locked;
 };
 
@@ -107,6 +107,13 @@ static void wait_locked(struct pst_reactor *r)
     pthread_cond_timedwait(&r->wake, &r->mutex, &until);
 }
 
+static void destroy(struct pst_reactor *r)
+{
+    pthread_cond_destroy(&r->wake);
+    pthread_mutex_destroy(&r->mutex);
+    free(r);
+}
+
 static void *run_reactor(void *arg)
 {
     struct pst_reactor *r = arg;
@@ -125,7 +132,10 @@ static void *run_reactor(void *arg)
         fn(fn_arg); /* may free the timer */
         pthread_mutex_lock(&r->mutex);
     }
+    int frees_itself = r->locked.frees_itself;
     pthread_mutex_unlock(&r->mutex);
+    if (frees_itself)
+        destroy(r);
     return NULL;
 }
 
@@ -141,9 +151,7 @@ int32_t pst_reactor_new(struct pst_reactor **out)
     pthread_cond_init(&r->wake, &attr);
     pthread_condattr_destroy(&attr);
     if (pthread_create(&r->thread, NULL, run_reactor, r) != 0) {
-        pthread_cond_destroy(&r->wake);
-        pthread_mutex_destroy(&r->mutex);
-        free(r);
+        destroy(r);
         return PST_E_NO_MEMORY;
     }
     *out = r;
@@ -156,12 +164,15 @@ void pst_reactor_free(struct pst_reactor *r)
         return;
     pthread_mutex_lock(&r->mutex);
     r->locked.is_stopping = 1;
+    r->locked.frees_itself = pst_reactor_is_self(r);
     pthread_cond_signal(&r->wake);
     pthread_mutex_unlock(&r->mutex);
+    if (pst_reactor_is_self(r)) {
+        pthread_detach(r->thread);
+        return;
+    }
     pthread_join(r->thread, NULL);
-    pthread_cond_destroy(&r->wake);
-    pthread_mutex_destroy(&r->mutex);
-    free(r);
+    destroy(r);
 }
 
 void pst_reactor_arm(struct pst_reactor *r, struct pst_timer *timer, uint64_t due_ns)

@@ -21,7 +21,8 @@ struct pst_timer {
 /* Start the thread. */
 int32_t pst_reactor_new(struct pst_reactor **out);
 
-/* Stop the thread and free; what is still armed does not run. Not on the reactor's own thread. */
+/* Stop the thread and free; what is still armed does not run. On the reactor's own thread it returns
+ * at once, and the thread frees the rest when fn has returned. */
 void pst_reactor_free(struct pst_reactor *reactor);
 
 /* Arm `timer` for due_ns (0: now), or move it when it is armed already. fn runs on the reactor's

@@ -17,6 +17,9 @@ void pst_stack_leave(void);
 void pst_stack_host_call_begin(void);
 void pst_stack_host_call_end(void);
 
+/* Is there neither plugin code nor a frame of ours that waits for it below? */
+int pst_stack_is_clear(void);
+
 /* Submit what waits at `port`, now or as soon as it is allowed on this thread. */
 void pst_stack_kick(struct pst_port *port);
 

@@ -4,8 +4,9 @@
  * (io/retry.h). Its states, all under the port's mutex:
  *
  *     IDLE -> WAITING -> SUBMITTING -> PENDING -> IDLE      done() is called on the way to IDLE
- *                ^------- BUSY ---'       |  ^
- *                                    LATER '-' dst_ready    parked: counted apart
+ *      ^  ^        ^------- BUSY ---'       |  ^              (which may rest it, or submit again)
+ *      |  |                            LATER '-' dst_ready    parked: counted apart
+ *      '- RESTING <- pst_task_rest
  *
  * The completion may come before submit has returned, and a cancel may still be on some stack when it
  * comes. The task leaves PENDING only when all three have: that is what `n_holds` counts. */
@@ -42,7 +43,13 @@ enum pst_slot {
     PST_SLOT_CLEANUP
 };
 
-enum pst_task_state { PST_TASK_IDLE, PST_TASK_WAITING, PST_TASK_SUBMITTING, PST_TASK_PENDING };
+enum pst_task_state {
+    PST_TASK_IDLE,
+    PST_TASK_WAITING,
+    PST_TASK_SUBMITTING,
+    PST_TASK_PENDING,
+    PST_TASK_RESTING
+};
 
 struct pst_task {
     pst_op op; /* first: the plugin's view */
@@ -84,29 +91,35 @@ struct pst_task {
     pst_rc (*dst)(struct pst_task *, const pst_dst_args *, pst_dst_grant *);
     void (*dst_cancelled)(struct pst_task *); /* a parked task was cancelled: leave the line */
     pst_rc (*emit)(struct pst_task *, const pst_entry *, size_t n, size_t stride);
+    void (*rested)(struct pst_task *); /* after pst_task_rest, on the reactor */
     void *owner;
 
     int is_late; /* a read that may answer LATER; set with `dst` */
 
     /* The layer above keeps its policy here (io/retry.c). */
-    struct pst_timer timer;
     void (*then)(struct pst_task *, pst_rc);
     uint64_t retry_until_ns;
+    void *waiter; /* of pst_call_run */
     atomic_int is_cancelled;
     pst_rc cancel_code; /* CANCELLED or DEADLINE */
 
     /* The engine's own. */
     atomic_uint refs;
     struct pst_task *next_waiting, *prev_task, *next_task;
-    struct pst_timer ready_timer;
+    struct pst_timer ready_timer, rest_timer;
     struct pst_job job; /* for the first exec of an attempt */
     atomic_int is_job_used;
     struct pst_task_chunk *chunks, *kept; /* op_alloc; pst_task_keep */
     struct {
         enum pst_task_state state;
-        int is_completed, n_holds, is_parked, is_in_line, wants_cancel;
+        int is_completed, n_holds, is_parked, wants_cancel;
         pst_rc rc;
     } locked; /* under port->mutex */
+};
+
+/* Tasks in order of arrival. */
+struct pst_task_line {
+    struct pst_task *first, **last;
 };
 
 /* Make a task for `port` (a reference is taken). NULL for lack of memory. */
@@ -120,6 +133,10 @@ void pst_task_submit(struct pst_task *task);
 
 /* Ask it to end early with `code` (CANCELLED or DEADLINE); done() still comes. Any thread. */
 void pst_task_cancel(struct pst_task *task, pst_rc code);
+
+/* From done(): leave the task alone until due_ns (CLOCK_MONOTONIC) or a cancel, then call rested(). It
+ * counts as outstanding meanwhile. */
+void pst_task_rest(struct pst_task *task, uint64_t due_ns);
 
 /* A parked task has its memory (or its refusal) now: tell the plugin, from the reactor. */
 void pst_task_dst_ready(struct pst_task *task);
@@ -139,8 +156,8 @@ const char *pst_slot_name(enum pst_slot slot);
 void pst_task_complete(struct pst_task *task, pst_rc rc);
 pst_rc pst_task_dst(struct pst_task *task, const pst_dst_args *args, pst_dst_grant *grant);
 
-/* For port.c: one submit. The task was taken from the line. Returns 0 when it answered BUSY and was put
- * back. *is_pending is set when the plugin owes a completion. */
-int pst_task_start(struct pst_task *task, int *is_pending);
+/* For port.c: one submit of a task that was taken from the line under `epoch`. Returns PST_BUSY when it
+ * was put back, PST_PENDING when the plugin owes a completion, else PST_OK. */
+pst_rc pst_task_start(struct pst_task *task, uint64_t epoch);
 
 #endif

@@ -7,6 +7,7 @@
 #include <penstock/store.h>
 
 #include "core/port.h"
+#include "core/store.h"
 
 /* A place to wait at. Completions count down; the waiter looks at cancel and deadline in slices. */
 struct pst_gate {
@@ -27,10 +28,6 @@ struct pst_limit pst_limit_of(const pst_call *call);
  * PST_OK, or CANCELLED or DEADLINE when the limit says so. */
 pst_rc pst_gate_sleep(struct pst_gate *gate, const struct pst_limit *limit);
 
-/* Get the open port of a store in this process (reopening it after fork), with a reference.
- * Errors: CANCELLED when the context is gone, and those of opening. core/store.c. */
-pst_rc pst_store_port(pst_store *store, struct pst_port **out, pst_error *err);
-
 /* Submit with retries and wait for the end. `key` is for messages only.
  * When cancel or deadline strike: with is_pinned the call still waits until the task has ended (it
  * uses memory of the caller); without, it returns at once and the task ends by itself: drop the
@@ -38,6 +35,11 @@ pst_rc pst_store_port(pst_store *store, struct pst_port **out, pst_error *err);
  * On failure *err holds the whole line: operation, URI, cause, attempt. */
 pst_rc pst_call_run(struct pst_task *task, pst_str key, const pst_call *call, int is_pinned,
                     pst_error *err);
+
+/* Fill *err with one line: operation, URI of `key`, what `cause` says (NULL: the text of rc), attempt.
+ * Returns rc. */
+pst_rc pst_fail_at(struct pst_port *port, const char *operation, pst_str key, pst_rc rc,
+                   const pst_error *cause, pst_error *err);
 
 /* Copy the task's error to *err and put operation and URI before its message. Returns rc. */
 pst_rc pst_call_fail(struct pst_task *task, pst_str key, pst_rc rc, pst_error *err);

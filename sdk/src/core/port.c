@@ -1,0 +1,305 @@
+/* port.c - opens a backend, feeds it tasks as its limits allow, closes it when nothing is left.
+ *
+ * Two lines wait here: reads that may have to park for memory ("late"), and all others. Late ones may
+ * take at most half of the in-flight cap, and the others go first: they finish what holds memory
+ * already, so parked reads can never lock out the operations that would free it.
+ *
+ * BUSY blocks both lines until the plugin calls wake, an operation completes with nothing else
+ * outstanding, or a millisecond has passed with nothing outstanding. A wake between the submit and its
+ * BUSY is not lost: the epoch has moved, so the line is tried again at once. */
+#include "core/port.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "core/stack.h"
+
+static void run_pump(void *arg);
+static void run_close(void *arg);
+
+static char *make_uri(pst_str scheme, pst_str authority)
+{
+    size_t size = scheme.len + 3 + authority.len + 1;
+    char *uri = malloc(size);
+    if (uri)
+        snprintf(uri, size, "%.*s://%.*s", (int)scheme.len, scheme.ptr, (int)authority.len,
+                 authority.ptr);
+    return uri;
+}
+
+static uint32_t at_plugin_max(const struct pst_port *port)
+{
+    uint32_t max = port->core->config.max_in_flight;
+    if (port->limits.inflight_max > 0 && port->limits.inflight_max < max)
+        max = port->limits.inflight_max;
+    if (port->loaded->plugin.threads == PST_THREADS_SERIAL)
+        max = 1;
+    return max;
+}
+
+static void narrow(uint32_t *limit, uint32_t bound)
+{
+    if (bound > 0 && (*limit == 0 || *limit > bound))
+        *limit = bound;
+}
+
+static void read_info(struct pst_port *port)
+{
+    const struct pst_loaded *loaded = port->loaded;
+    port->limits.struct_size = sizeof(port->limits);
+    port->info.struct_size = sizeof(port->info);
+    port->info.limits = &port->limits;
+    loaded->ops.info(port->backend, &port->info);
+    port->info.caps &= loaded->caps; /* a store may offer less than its plugin, never more */
+    narrow(&port->limits.inflight_max, loaded->limits.inflight_max);
+    narrow(&port->limits.parts_max, loaded->limits.parts_max);
+    narrow(&port->limits.list_page_max, loaded->limits.list_page_max);
+    narrow(&port->limits.remove_batch_max, loaded->limits.remove_batch_max);
+    narrow(&port->limits.key_max, loaded->limits.key_max);
+    if (!port->info.endpoint)
+        port->info.endpoint = "";
+    if (!port->info.note)
+        port->info.note = "";
+}
+
+pst_rc pst_port_open(struct pst_core *core, const struct pst_loaded *loaded, pst_str scheme,
+                     pst_str authority, const struct pst_resolved *options, struct pst_port **out,
+                     pst_error *err)
+{
+    pst_error own = PST_ERROR_INIT;
+    pst_error *plugin_err = err ? err : &own; /* never NULL for the plugin */
+    pst_rc rc;
+    struct pst_port *port = calloc(1, sizeof(*port));
+    if (!port || !(port->uri = make_uri(scheme, authority))) {
+        free(port);
+        return pst_fail(err, PST_E_NO_MEMORY, "out of memory");
+    }
+    const pst_open_args args = {
+        .struct_size = sizeof(args),
+        .fork_generation = core->generation,
+        .scheme = scheme,
+        .authority = authority,
+        .options = options->kv,
+        .n_options = options->n,
+    };
+    pst_error_clear(plugin_err);
+    rc = loaded->plugin.store_open(&core->host, &args, &port->backend, plugin_err);
+    if (rc == PST_OK && !port->backend)
+        rc = pst_fail(err, PST_E_BAD_PLUGIN, "plugin %s opened no store", loaded->id);
+    if (rc != PST_OK) {
+        if (rc > 0)
+            rc = PST_E_INTERNAL;
+        plugin_err->code = rc;
+        if (plugin_err->message[0] == '\0')
+            pst_fail(err, rc, "%s", pst_rc_text(rc));
+        pst_error_prefix(err, "open %s: ", port->uri);
+        free(port->uri);
+        free(port);
+        return rc;
+    }
+    atomic_init(&port->refs, 1);
+    atomic_init(&port->retry_tokens, PST_RETRY_TOKENS);
+    port->core = pst_core_ref(core);
+    port->loaded = loaded;
+    pthread_mutex_init(&port->mutex, NULL);
+    pthread_cond_init(&port->idle, NULL);
+    port->locked.ready.last = &port->locked.ready.first;
+    port->locked.late.last = &port->locked.late.first;
+    port->pump_timer.fn = run_pump;
+    port->pump_timer.arg = port;
+    port->close_timer.fn = run_close;
+    port->close_timer.arg = port;
+    pst_share_init(core->blocking, &port->share);
+    read_info(port);
+    port->max_at_plugin = at_plugin_max(port);
+    port->max_late = port->max_at_plugin == 1 ? 1 : port->max_at_plugin / 2;
+
+    pthread_mutex_lock(&core->mutex);
+    port->next = core->locked.ports;
+    if (port->next)
+        port->next->prev = port;
+    core->locked.ports = port;
+    pthread_mutex_unlock(&core->mutex);
+    *out = port;
+    return PST_OK;
+}
+
+/* ---- references ------------------------------------------------------------------------------- */
+
+struct pst_port *pst_port_ref(struct pst_port *port)
+{
+    atomic_fetch_add_explicit(&port->refs, 1, memory_order_relaxed);
+    return port;
+}
+
+struct pst_port *pst_port_try_ref(struct pst_port *port)
+{
+    unsigned refs = atomic_load_explicit(&port->refs, memory_order_relaxed);
+    while (refs > 0) {
+        if (atomic_compare_exchange_weak(&port->refs, &refs, refs + 1))
+            return port;
+    }
+    return NULL;
+}
+
+static void close_port(struct pst_port *port)
+{
+    struct pst_core *core = port->core;
+    pthread_mutex_lock(&core->mutex);
+    if (port->prev)
+        port->prev->next = port->next;
+    else
+        core->locked.ports = port->next;
+    if (port->next)
+        port->next->prev = port->prev;
+    pthread_cond_broadcast(&core->idle);
+    pthread_mutex_unlock(&core->mutex);
+    port->loaded->ops.close(port->backend);
+    pthread_cond_destroy(&port->idle);
+    pthread_mutex_destroy(&port->mutex);
+    free(port->uri);
+    free(port);
+    pst_core_unref(core);
+}
+
+static void run_close(void *arg)
+{
+    close_port(arg);
+}
+
+void pst_port_unref(struct pst_port *port)
+{
+    if (atomic_fetch_sub_explicit(&port->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    if (port->core->generation != pst_fork_generation())
+        return; /* a fork child: the parent's backend is not ours to close */
+    if (pst_stack_is_clear())
+        close_port(port);
+    else
+        pst_reactor_arm(port->core->reactor, &port->close_timer, 0);
+}
+
+/* ---- the line --------------------------------------------------------------------------------- */
+
+static struct pst_task *pop_locked(struct pst_task_line *line)
+{
+    struct pst_task *task = line->first;
+    line->first = task->next_waiting;
+    if (!line->first)
+        line->last = &line->first;
+    return task;
+}
+
+static struct pst_task *take_locked(struct pst_port *port)
+{
+    struct pst_task *task = NULL;
+    if (port->locked.is_blocked || port->locked.n_at_plugin >= port->max_at_plugin)
+        return NULL;
+    if (port->locked.ready.first)
+        task = pop_locked(&port->locked.ready);
+    else if (port->locked.late.first && port->locked.n_late < port->max_late)
+        task = pop_locked(&port->locked.late);
+    if (!task)
+        return NULL;
+    port->locked.n_at_plugin++;
+    port->locked.n_late += task->is_late ? 1 : 0;
+    task->locked.state = PST_TASK_SUBMITTING;
+    task->locked.n_holds = 2; /* the submit, the completion */
+    return task;
+}
+
+void pst_port_pump(struct pst_port *port)
+{
+    int owes_flush = 0;
+    pst_stack_enter();
+    for (;;) {
+        pthread_mutex_lock(&port->mutex);
+        uint64_t epoch = port->locked.epoch;
+        struct pst_task *task = take_locked(port);
+        pthread_mutex_unlock(&port->mutex);
+        if (!task)
+            break;
+        owes_flush |= pst_task_start(task, epoch) == PST_PENDING;
+    }
+    if (owes_flush && port->loaded->ops.flush)
+        port->loaded->ops.flush(port->backend);
+    pst_stack_leave();
+}
+
+static void run_pump(void *arg)
+{
+    struct pst_port *port = arg;
+    pthread_mutex_lock(&port->mutex);
+    port->locked.is_blocked = 0;
+    port->locked.is_pump_armed = 0;
+    pthread_mutex_unlock(&port->mutex);
+    pst_port_pump(port);
+    pst_port_unref(port);
+}
+
+void pst_port_pump_later(struct pst_port *port, uint64_t due_ns)
+{
+    pthread_mutex_lock(&port->mutex);
+    int is_first = !port->locked.is_pump_armed;
+    int is_sooner = !is_first && due_ns < port->locked.pump_due_ns &&
+                    pst_reactor_disarm(port->core->reactor, &port->pump_timer);
+    if (is_first || is_sooner) { /* else one is due in time, or runs right now */
+        port->locked.is_pump_armed = 1;
+        port->locked.pump_due_ns = due_ns;
+        pst_reactor_arm(port->core->reactor, &port->pump_timer, due_ns);
+    }
+    if (is_first)
+        pst_port_ref(port);
+    pthread_mutex_unlock(&port->mutex);
+}
+
+void pst_port_wake(struct pst_port *port)
+{
+    pthread_mutex_lock(&port->mutex);
+    port->locked.epoch++;
+    port->locked.is_blocked = 0;
+    int has_waiting = port->locked.ready.first || port->locked.late.first;
+    pthread_mutex_unlock(&port->mutex);
+    if (has_waiting)
+        pst_stack_kick(port);
+}
+
+/* ---- ending ----------------------------------------------------------------------------------- */
+
+void pst_port_cancel_all(struct pst_port *port)
+{
+    for (;;) {
+        struct pst_task *found = NULL;
+        pthread_mutex_lock(&port->mutex);
+        for (struct pst_task *task = port->locked.tasks; task && !found; task = task->next_task) {
+            if (!atomic_load(&task->is_cancelled))
+                found = pst_task_ref(task);
+        }
+        pthread_mutex_unlock(&port->mutex);
+        if (!found)
+            return;
+        pst_task_cancel(found, PST_E_CANCELLED);
+        pst_task_unref(found);
+    }
+}
+
+int pst_port_wait_idle(struct pst_port *port, uint64_t deadline_ns)
+{
+    pthread_mutex_lock(&port->mutex);
+    while (port->locked.n_tasks > 0) {
+        uint64_t now_ns = pst_now_ns();
+        if (now_ns >= deadline_ns)
+            break;
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        uint64_t left_ns = deadline_ns - now_ns + (uint64_t)until.tv_nsec;
+        until.tv_sec += (time_t)(left_ns / 1000000000u);
+        until.tv_nsec = (long)(left_ns % 1000000000u);
+        pthread_cond_timedwait(&port->idle, &port->mutex, &until);
+    }
+    int is_idle = port->locked.n_tasks == 0;
+    pthread_mutex_unlock(&port->mutex);
+    return is_idle;
+}

@@ -1,0 +1,72 @@
+#include "core/stack.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/port.h"
+
+#define KICKED_MAX 8
+
+static _Thread_local struct {
+    uint32_t depth;      /* our frames that will pump when they leave */
+    uint32_t host_calls; /* plugin frames on top of them, or of a foreign thread */
+    uint32_t n_kicked;
+    struct pst_port *kicked[KICKED_MAX]; /* each with a reference */
+} here;
+
+void pst_stack_enter(void)
+{
+    here.depth++;
+}
+
+void pst_stack_leave(void)
+{
+    if (here.depth == 1) {
+        while (here.n_kicked > 0) {
+            struct pst_port *port = here.kicked[--here.n_kicked];
+            pst_port_pump(port); /* may kick again */
+            pst_port_unref(port);
+        }
+    }
+    here.depth--;
+}
+
+void pst_stack_host_call_begin(void)
+{
+    here.host_calls++;
+}
+
+void pst_stack_host_call_end(void)
+{
+    here.host_calls--;
+}
+
+int pst_stack_is_clear(void)
+{
+    return here.depth == 0 && here.host_calls == 0;
+}
+
+static int is_kicked(const struct pst_port *port)
+{
+    for (uint32_t i = 0; i < here.n_kicked; i++) {
+        if (here.kicked[i] == port)
+            return 1;
+    }
+    return 0;
+}
+
+void pst_stack_kick(struct pst_port *port)
+{
+    int has_own_frame = here.depth > 0;
+    if (has_own_frame && is_kicked(port))
+        return;
+    if ((!has_own_frame && here.host_calls > 0) || here.n_kicked == KICKED_MAX) {
+        pst_port_pump_later(port, 0);
+        return;
+    }
+    here.kicked[here.n_kicked++] = pst_port_ref(port);
+    if (!has_own_frame) {
+        pst_stack_enter();
+        pst_stack_leave();
+    }
+}

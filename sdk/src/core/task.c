@@ -1,0 +1,608 @@
+/* task.c - the life of one operation at a plugin.
+ *
+ * Submit: the task joins its port's line; pst_port_pump takes it from there and calls pst_task_start,
+ * which makes the call into the plugin with no lock held. What comes back decides:
+ *
+ *   OK or an error   the attempt is over
+ *   PENDING          over when complete() comes; it may have come already, from another thread
+ *   BUSY             back to the front of the line, until a wake
+ *
+ * Three parties may hold a running attempt: the submit that has not returned, the completion that has
+ * not come, and each cancel or dst_ready call on some stack. The one that lets go last finishes it, so
+ * that operation, arguments and scratch stay valid for all of them (contract 4).
+ *
+ * A plugin that breaks the protocol (completes twice, completes after an inline OK, answers PENDING to
+ * what it completed long ago) is logged and otherwise ignored: the first answer counts. */
+#include "core/task.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "core/port.h"
+#include "core/stack.h"
+
+struct pst_task_chunk {
+    struct pst_task_chunk *next;
+    size_t used, cap;
+    _Alignas(16) char bytes[];
+};
+
+#define CHUNK_BYTES 1024u
+
+const char *pst_slot_name(enum pst_slot slot)
+{
+    static const char *const names[] = {
+        [PST_SLOT_READ] = "GET",
+        [PST_SLOT_STAT] = "STAT",
+        [PST_SLOT_PUT] = "PUT",
+        [PST_SLOT_COPY] = "COPY",
+        [PST_SLOT_RENAME] = "RENAME",
+        [PST_SLOT_REMOVE] = "DELETE",
+        [PST_SLOT_LIST] = "LIST",
+        [PST_SLOT_LIST_OPEN] = "LIST",
+        [PST_SLOT_LIST_PAGE] = "LIST",
+        [PST_SLOT_UPLOAD_OPEN] = "PUT",
+        [PST_SLOT_UPLOAD_PART] = "PUT part",
+        [PST_SLOT_UPLOAD_COMMIT] = "PUT commit",
+        [PST_SLOT_UPLOAD_ABORT] = "PUT abort",
+        [PST_SLOT_CONTAINER_CREATE] = "CREATE CONTAINER",
+        [PST_SLOT_CONTAINER_DELETE] = "DELETE CONTAINER",
+        [PST_SLOT_PRESIGN] = "PRESIGN",
+        [PST_SLOT_CLEANUP] = "CLEANUP",
+    };
+    return names[slot];
+}
+
+/* ---- memory ----------------------------------------------------------------------------------- */
+
+static void *chunk_alloc(struct pst_task_chunk **chunks, size_t size)
+{
+    struct pst_task_chunk *chunk = *chunks;
+    if (size > SIZE_MAX / 2)
+        return NULL;
+    size = (size + 15) / 16 * 16;
+    if (!chunk || chunk->cap - chunk->used < size) {
+        size_t cap = size > CHUNK_BYTES ? size : CHUNK_BYTES;
+        chunk = malloc(sizeof(*chunk) + cap);
+        if (!chunk)
+            return NULL;
+        chunk->used = 0;
+        chunk->cap = cap;
+        chunk->next = *chunks;
+        *chunks = chunk;
+    }
+    void *at = chunk->bytes + chunk->used;
+    chunk->used += size;
+    return at;
+}
+
+static void free_chunks(struct pst_task_chunk **chunks)
+{
+    while (*chunks) {
+        struct pst_task_chunk *next = (*chunks)->next;
+        free(*chunks);
+        *chunks = next;
+    }
+}
+
+void *pst_task_alloc(struct pst_task *task, size_t size)
+{
+    return chunk_alloc(&task->chunks, size);
+}
+
+void *pst_task_keep(struct pst_task *task, const void *bytes, size_t size)
+{
+    void *copy = chunk_alloc(&task->kept, size);
+    if (copy && size > 0)
+        memcpy(copy, bytes, size);
+    return copy;
+}
+
+int pst_task_keep_str(struct pst_task *task, pst_str from, pst_str *to)
+{
+    *to = (pst_str){NULL, 0};
+    if (from.len == 0)
+        return 1;
+    char *copy = pst_task_keep(task, from.ptr, from.len);
+    if (!copy)
+        return 0;
+    *to = pst_str_of(copy, from.len);
+    return 1;
+}
+
+static void run_dst_ready(void *arg);
+static void run_rested(void *arg);
+
+struct pst_task *pst_task_new(struct pst_port *port, enum pst_slot slot, void *object)
+{
+    size_t scratch_bytes = port->loaded->plugin.op_scratch;
+    size_t head_bytes = (sizeof(struct pst_task) + 15) / 16 * 16;
+    struct pst_task *task = calloc(1, head_bytes + scratch_bytes);
+    if (!task)
+        return NULL;
+    atomic_init(&task->refs, 1);
+    task->port = pst_port_ref(port);
+    task->slot = slot;
+    task->object = object;
+    task->op.struct_size = sizeof(task->op);
+    task->op.host = &port->core->host;
+    task->op.scratch = (char *)task + head_bytes;
+    task->op.err = &task->error;
+    task->op.host_private = task;
+    task->op.attempt = task->op.max_attempts = 1;
+    task->op.id = atomic_fetch_add_explicit(&port->core->next_op_id, 1, memory_order_relaxed) + 1;
+    task->error.struct_size = sizeof(task->error);
+    task->ready_timer.fn = run_dst_ready;
+    task->ready_timer.arg = task;
+    task->rest_timer.fn = run_rested;
+    task->rest_timer.arg = task;
+    return task;
+}
+
+struct pst_task *pst_task_ref(struct pst_task *task)
+{
+    atomic_fetch_add_explicit(&task->refs, 1, memory_order_relaxed);
+    return task;
+}
+
+void pst_task_unref(struct pst_task *task)
+{
+    if (!task || atomic_fetch_sub_explicit(&task->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    struct pst_port *port = task->port;
+    free_chunks(&task->chunks);
+    free_chunks(&task->kept);
+    free(task);
+    pst_port_unref(port);
+}
+
+/* ---- lines ------------------------------------------------------------------------------------ */
+
+static struct pst_task_line *line_of(struct pst_task *task)
+{
+    return task->is_late ? &task->port->locked.late : &task->port->locked.ready;
+}
+
+static void push_back_locked(struct pst_task *task)
+{
+    struct pst_task_line *line = line_of(task);
+    task->next_waiting = NULL;
+    *line->last = task;
+    line->last = &task->next_waiting;
+}
+
+static void push_front_locked(struct pst_task *task)
+{
+    struct pst_task_line *line = line_of(task);
+    task->next_waiting = line->first;
+    if (!line->first)
+        line->last = &task->next_waiting;
+    line->first = task;
+}
+
+static void leave_line_locked(struct pst_task *task)
+{
+    struct pst_task_line *line = line_of(task);
+    for (struct pst_task **at = &line->first; *at; at = &(*at)->next_waiting) {
+        if (*at != task)
+            continue;
+        *at = task->next_waiting;
+        if (!*at)
+            line->last = at;
+        return;
+    }
+}
+
+/* ---- finishing -------------------------------------------------------------------------------- */
+
+static void leave_plugin_locked(struct pst_task *task)
+{
+    struct pst_port *port = task->port;
+    port->locked.n_at_plugin--;
+    if (task->is_late)
+        port->locked.n_late--;
+    if (port->locked.n_at_plugin == 0)
+        port->locked.is_blocked = 0; /* BUSY with nothing outstanding: try again */
+}
+
+static void enlist_locked(struct pst_task *task, enum pst_task_state state)
+{
+    struct pst_port *port = task->port;
+    task->locked.state = state;
+    task->prev_task = NULL;
+    task->next_task = port->locked.tasks;
+    if (task->next_task)
+        task->next_task->prev_task = task;
+    port->locked.tasks = task;
+    port->locked.n_tasks++;
+}
+
+/* Take it off the list. It counts as outstanding until end_task. */
+static void delist_locked(struct pst_task *task)
+{
+    struct pst_port *port = task->port;
+    task->locked.state = PST_TASK_IDLE;
+    if (task->prev_task)
+        task->prev_task->next_task = task->next_task;
+    else
+        port->locked.tasks = task->next_task;
+    if (task->next_task)
+        task->next_task->prev_task = task->prev_task;
+}
+
+static void end_task(struct pst_task *task)
+{
+    struct pst_port *port = task->port;
+    pthread_mutex_lock(&port->mutex);
+    if (--port->locked.n_tasks == 0)
+        pthread_cond_broadcast(&port->idle);
+    int has_waiting = port->locked.ready.first || port->locked.late.first;
+    pthread_mutex_unlock(&port->mutex);
+    if (has_waiting)
+        pst_stack_kick(port);
+    pst_task_unref(task);
+}
+
+/* The attempt is over and nobody else looks at it. */
+static void finish(struct pst_task *task, pst_rc rc)
+{
+    struct pst_port *port = task->port;
+    pthread_mutex_lock(&port->mutex);
+    delist_locked(task);
+    pthread_mutex_unlock(&port->mutex);
+
+    if (rc > 0)
+        rc = pst_fail(&task->error, PST_E_INTERNAL, "the plugin completed with %d", (int)rc);
+    if (rc < 0 && task->error.code == 0)
+        task->error.code = rc;
+    atomic_fetch_add_explicit(&port->core->ops_completed, 1, memory_order_relaxed);
+    task->done(task, rc);
+    end_task(task);
+}
+
+/* Let go of a running attempt; the last one finishes it. */
+static void drop_hold(struct pst_task *task)
+{
+    struct pst_port *port = task->port;
+    pthread_mutex_lock(&port->mutex);
+    int is_over = --task->locked.n_holds == 0;
+    if (is_over)
+        leave_plugin_locked(task);
+    pst_rc rc = task->locked.rc;
+    pthread_mutex_unlock(&port->mutex);
+    if (is_over)
+        finish(task, rc);
+}
+
+/* Take note of the result. Returns 0 when there was one already. */
+static int note_result(struct pst_task *task, pst_rc rc)
+{
+    struct pst_port *port = task->port;
+    pthread_mutex_lock(&port->mutex);
+    enum pst_task_state state = task->locked.state;
+    int is_first = !task->locked.is_completed &&
+                   (state == PST_TASK_SUBMITTING || state == PST_TASK_PENDING);
+    if (is_first) {
+        task->locked.is_completed = 1;
+        task->locked.rc = rc;
+        if (task->locked.is_parked) { /* completed without asking again */
+            task->locked.is_parked = 0;
+            port->locked.n_parked--;
+            port->locked.n_at_plugin++;
+        }
+    }
+    pthread_mutex_unlock(&port->mutex);
+    if (!is_first)
+        pst_logf(&port->core->log, PST_LEVEL_ERROR, "plugin %s completed an operation twice",
+                 port->loaded->id);
+    return is_first;
+}
+
+void pst_task_complete(struct pst_task *task, pst_rc rc)
+{
+    if (note_result(task, rc))
+        drop_hold(task);
+}
+
+/* ---- submitting ------------------------------------------------------------------------------- */
+
+static void reset_attempt(struct pst_task *task)
+{
+    pst_remove_result kept = task->result.remove;
+    free_chunks(&task->chunks);
+    memset(task->op.scratch, 0, task->port->loaded->plugin.op_scratch);
+    pst_error_clear(&task->error);
+    task->error.attempt = task->op.attempt;
+    task->error.max_attempts = task->op.max_attempts;
+    memset(&task->result, 0, sizeof(task->result));
+    switch (task->slot) {
+    case PST_SLOT_READ:
+        task->result.read.struct_size = sizeof(task->result.read);
+        task->result.read.object_size = PST_UNKNOWN;
+        break;
+    case PST_SLOT_STAT:
+        task->result.stat.struct_size = sizeof(task->result.stat);
+        task->result.stat.mtime_ns = PST_TIME_UNKNOWN;
+        break;
+    case PST_SLOT_PUT:
+    case PST_SLOT_COPY:
+    case PST_SLOT_RENAME:
+    case PST_SLOT_UPLOAD_COMMIT:
+        task->result.put.struct_size = sizeof(task->result.put);
+        task->result.put.size = PST_UNKNOWN;
+        break;
+    case PST_SLOT_REMOVE:
+        task->result.remove = kept;
+        task->result.remove.struct_size = sizeof(task->result.remove);
+        break;
+    case PST_SLOT_LIST:
+    case PST_SLOT_LIST_PAGE:
+        task->result.list.struct_size = sizeof(task->result.list);
+        break;
+    case PST_SLOT_LIST_OPEN:
+        task->result.cursor.struct_size = sizeof(task->result.cursor);
+        break;
+    case PST_SLOT_UPLOAD_OPEN:
+        task->result.upload.struct_size = sizeof(task->result.upload);
+        break;
+    case PST_SLOT_PRESIGN:
+        task->result.presign.struct_size = sizeof(task->result.presign);
+        break;
+    case PST_SLOT_CLEANUP:
+        task->result.cleanup.struct_size = sizeof(task->result.cleanup);
+        break;
+    case PST_SLOT_UPLOAD_PART:
+    case PST_SLOT_UPLOAD_ABORT:
+    case PST_SLOT_CONTAINER_CREATE:
+    case PST_SLOT_CONTAINER_DELETE:
+        task->result.none.struct_size = sizeof(task->result.none);
+        break;
+    }
+}
+
+#define CALL(slot_name, object, args_member, result_member)                                        \
+    (ops->slot_name ? ops->slot_name((object), op, &task->args.args_member,                        \
+                                     &task->result.result_member)                                  \
+                    : (pst_rc)PST_E_UNIMPLEMENTED)
+
+static pst_rc call_plugin(struct pst_task *task)
+{
+    const pst_backend_ops *ops = &task->port->loaded->ops;
+    pst_backend *backend = task->port->backend;
+    pst_op *op = &task->op;
+    switch (task->slot) {
+    case PST_SLOT_READ:
+        return CALL(read, backend, read, read);
+    case PST_SLOT_STAT:
+        return CALL(stat, backend, stat, stat);
+    case PST_SLOT_PUT:
+        return CALL(put, backend, put, put);
+    case PST_SLOT_COPY:
+        return CALL(copy, backend, copy, put);
+    case PST_SLOT_RENAME:
+        return CALL(rename, backend, copy, put);
+    case PST_SLOT_REMOVE:
+        return CALL(remove, backend, remove, remove);
+    case PST_SLOT_LIST:
+        return CALL(list, backend, list, list);
+    case PST_SLOT_LIST_OPEN:
+        return CALL(list_open, backend, list, cursor);
+    case PST_SLOT_LIST_PAGE:
+        return CALL(list_page, (pst_cursor *)task->object, page, list);
+    case PST_SLOT_UPLOAD_OPEN:
+        return CALL(upload_open, backend, put, upload);
+    case PST_SLOT_UPLOAD_PART:
+        return CALL(upload_part, (pst_upload *)task->object, part, none);
+    case PST_SLOT_UPLOAD_COMMIT:
+        return CALL(upload_commit, (pst_upload *)task->object, commit, put);
+    case PST_SLOT_UPLOAD_ABORT:
+        return CALL(upload_abort, (pst_upload *)task->object, abort, none);
+    case PST_SLOT_CONTAINER_CREATE:
+        return CALL(container_create, backend, container, none);
+    case PST_SLOT_CONTAINER_DELETE:
+        return CALL(container_delete, backend, container, none);
+    case PST_SLOT_PRESIGN:
+        return CALL(presign, backend, presign, presign);
+    case PST_SLOT_CLEANUP:
+        return CALL(cleanup, backend, cleanup, cleanup);
+    }
+    return PST_E_INTERNAL;
+}
+
+static void call_cancel(struct pst_task *task)
+{
+    struct pst_port *port = task->port;
+    if (port->loaded->ops.cancel) {
+        pst_stack_enter();
+        port->loaded->ops.cancel(port->backend, &task->op);
+        pst_stack_leave();
+    }
+    drop_hold(task);
+}
+
+void pst_task_submit(struct pst_task *task)
+{
+    struct pst_port *port = task->port;
+    pst_task_ref(task);
+    pthread_mutex_lock(&port->mutex);
+    task->locked.is_completed = task->locked.is_parked = task->locked.wants_cancel = 0;
+    task->locked.n_holds = 0;
+    enlist_locked(task, PST_TASK_WAITING);
+    push_back_locked(task);
+    pthread_mutex_unlock(&port->mutex);
+    atomic_fetch_add_explicit(&port->core->ops_submitted, 1, memory_order_relaxed);
+    if (atomic_load(&task->is_cancelled))
+        pst_task_cancel(task, task->cancel_code); /* it came before the submit */
+    pst_stack_kick(port);
+}
+
+static void put_back(struct pst_task *task, uint64_t epoch)
+{
+    struct pst_port *port = task->port;
+    int needs_poll = 0, needs_memory = 0;
+    pthread_mutex_lock(&port->mutex);
+    port->locked.n_at_plugin--;
+    if (task->is_late)
+        port->locked.n_late--;
+    task->locked.state = PST_TASK_WAITING;
+    task->locked.n_holds = 0;
+    push_front_locked(task);
+    port->locked.is_blocked = port->locked.epoch == epoch;
+    if (port->locked.is_blocked && port->locked.n_at_plugin == 0) {
+        /* Nothing is outstanding that could wake us, but for reads that wait for memory. */
+        needs_memory = port->locked.n_parked > 0;
+        needs_poll = 1;
+    }
+    pthread_mutex_unlock(&port->mutex);
+    atomic_fetch_add_explicit(&port->core->busy, 1, memory_order_relaxed);
+    if (needs_memory)
+        pst_budget_force_first(&port->core->budget);
+    if (needs_poll)
+        pst_port_pump_later(port, pst_now_ns() + 1000000u);
+}
+
+pst_rc pst_task_start(struct pst_task *task, uint64_t epoch)
+{
+    struct pst_port *port = task->port;
+    reset_attempt(task);
+    atomic_store_explicit(&task->is_job_used, 0, memory_order_relaxed);
+    pst_rc rc = call_plugin(task);
+    if (rc == PST_BUSY) {
+        put_back(task, epoch);
+        return PST_BUSY;
+    }
+    if (rc != PST_PENDING) {
+        if (note_result(task, rc))
+            drop_hold(task); /* the completion that will not come */
+        drop_hold(task);     /* this submit */
+        return PST_OK;
+    }
+    pthread_mutex_lock(&port->mutex);
+    int must_cancel = 0;
+    if (!task->locked.is_completed) {
+        task->locked.state = PST_TASK_PENDING;
+        must_cancel = task->locked.wants_cancel;
+        task->locked.n_holds += must_cancel;
+    }
+    pthread_mutex_unlock(&port->mutex);
+    if (must_cancel)
+        call_cancel(task);
+    drop_hold(task);
+    return PST_PENDING;
+}
+
+/* ---- resting ---------------------------------------------------------------------------------- */
+
+void pst_task_rest(struct pst_task *task, uint64_t due_ns)
+{
+    struct pst_port *port = task->port;
+    pst_task_ref(task);
+    pthread_mutex_lock(&port->mutex);
+    enlist_locked(task, PST_TASK_RESTING);
+    pst_reactor_arm(port->core->reactor, &task->rest_timer, due_ns);
+    pthread_mutex_unlock(&port->mutex);
+}
+
+static void run_rested(void *arg)
+{
+    struct pst_task *task = arg;
+    pthread_mutex_lock(&task->port->mutex);
+    delist_locked(task);
+    pthread_mutex_unlock(&task->port->mutex);
+    task->rested(task);
+    end_task(task);
+}
+
+/* ---- cancel and late destinations ------------------------------------------------------------- */
+
+void pst_task_cancel(struct pst_task *task, pst_rc code)
+{
+    struct pst_port *port = task->port;
+    int is_waiting = 0, must_call = 0, is_parked = 0;
+    task->cancel_code = code;
+    atomic_store(&task->is_cancelled, 1);
+    pthread_mutex_lock(&port->mutex);
+    if (task->locked.state == PST_TASK_WAITING) {
+        leave_line_locked(task);
+        task->locked.state = PST_TASK_IDLE; /* nobody else takes it now */
+        is_waiting = 1;
+    } else if (task->locked.state == PST_TASK_RESTING) {
+        if (pst_reactor_disarm(port->core->reactor, &task->rest_timer))
+            pst_reactor_arm(port->core->reactor, &task->rest_timer, 0);
+    } else if (task->locked.state == PST_TASK_SUBMITTING) {
+        task->locked.wants_cancel = 1;
+    } else if (task->locked.state == PST_TASK_PENDING && !task->locked.is_completed) {
+        task->locked.n_holds++;
+        must_call = 1;
+        is_parked = task->locked.is_parked;
+    }
+    pthread_mutex_unlock(&port->mutex);
+    if (is_waiting) {
+        pst_fail(&task->error, code, "%s", pst_rc_text(code));
+        finish(task, code);
+        return;
+    }
+    if (is_parked && task->dst_cancelled)
+        task->dst_cancelled(task);
+    if (must_call)
+        call_cancel(task);
+}
+
+pst_rc pst_task_dst(struct pst_task *task, const pst_dst_args *args, pst_dst_grant *grant)
+{
+    struct pst_port *port = task->port;
+    if (!task->dst)
+        return PST_E_INVALID; /* the destination was given with the arguments */
+    pthread_mutex_lock(&port->mutex);
+    int is_running = task->locked.n_holds > 0 && !task->locked.is_completed;
+    if (is_running && !task->locked.is_parked) { /* first, since the memory may come at any moment */
+        task->locked.is_parked = 1;
+        port->locked.n_parked++;
+        port->locked.n_at_plugin--;
+    }
+    pthread_mutex_unlock(&port->mutex);
+    if (!is_running)
+        return PST_E_INVALID;
+    pst_rc rc = task->dst(task, args, grant);
+    if (rc == PST_LATER) {
+        pst_stack_kick(port); /* a parked read does not count against the cap */
+        return rc;
+    }
+    pthread_mutex_lock(&port->mutex);
+    if (task->locked.is_parked) {
+        task->locked.is_parked = 0;
+        port->locked.n_parked--;
+        port->locked.n_at_plugin++;
+    }
+    pthread_mutex_unlock(&port->mutex);
+    return rc;
+}
+
+static void run_dst_ready(void *arg)
+{
+    struct pst_task *task = arg;
+    struct pst_port *port = task->port;
+    pthread_mutex_lock(&port->mutex);
+    int must_call = task->locked.is_parked && !task->locked.is_completed;
+    if (must_call) {
+        task->locked.is_parked = 0;
+        port->locked.n_parked--;
+        port->locked.n_at_plugin++;
+        task->locked.n_holds++;
+    }
+    pthread_mutex_unlock(&port->mutex);
+    if (must_call) {
+        pst_stack_enter();
+        port->loaded->ops.dst_ready(port->backend, &task->op);
+        pst_stack_leave();
+        drop_hold(task);
+    }
+    pst_task_unref(task);
+}
+
+void pst_task_dst_ready(struct pst_task *task)
+{
+    pst_task_ref(task);
+    pst_reactor_arm(task->port->core->reactor, &task->ready_timer, 0);
+}

@@ -1,0 +1,200 @@
+/* call.c - waiting, cancel tokens, and the one line that says what failed. */
+#include "io/call.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "core/error.h"
+#include "io/retry.h"
+
+#define SLICE_NS 50000000u /* how often a waiter looks at its cancel token */
+
+struct pst_cancel {
+    atomic_int is_fired;
+};
+
+pst_rc pst_cancel_new(pst_cancel **out)
+{
+    *out = calloc(1, sizeof(**out));
+    return *out ? (pst_rc)PST_OK : (pst_rc)PST_E_NO_MEMORY;
+}
+
+void pst_cancel_fire(pst_cancel *cancel)
+{
+    atomic_store(&cancel->is_fired, 1); /* lock-free: allowed in a signal handler */
+}
+
+int pst_cancel_fired(const pst_cancel *cancel)
+{
+    return atomic_load(&cancel->is_fired);
+}
+
+void pst_cancel_free(pst_cancel *cancel)
+{
+    free(cancel);
+}
+
+/* ---- waiting ---------------------------------------------------------------------------------- */
+
+void pst_gate_init(struct pst_gate *gate)
+{
+    pthread_condattr_t attr;
+    pthread_mutex_init(&gate->mutex, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&gate->changed, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+void pst_gate_fini(struct pst_gate *gate)
+{
+    pthread_cond_destroy(&gate->changed);
+    pthread_mutex_destroy(&gate->mutex);
+}
+
+struct pst_limit pst_limit_of(const pst_call *call)
+{
+    struct pst_limit limit = {0, NULL};
+    if (!call)
+        return limit;
+    if (PST_HAS(pst_call, call, timeout_ms) && call->timeout_ms > 0) {
+        uint64_t now_ns = pst_now_ns();
+        uint64_t room_ms = (UINT64_MAX - now_ns) / 1000000u;
+        limit.deadline_ns =
+            now_ns + (call->timeout_ms < room_ms ? call->timeout_ms : room_ms) * 1000000u;
+    }
+    if (PST_HAS(pst_call, call, cancel))
+        limit.cancel = call->cancel;
+    return limit;
+}
+
+pst_rc pst_gate_sleep(struct pst_gate *gate, const struct pst_limit *limit)
+{
+    if (limit->cancel && pst_cancel_fired(limit->cancel))
+        return PST_E_CANCELLED;
+    if (!limit->cancel && limit->deadline_ns == 0) {
+        pthread_cond_wait(&gate->changed, &gate->mutex);
+        return PST_OK;
+    }
+    uint64_t now_ns = pst_now_ns();
+    if (limit->deadline_ns > 0 && now_ns >= limit->deadline_ns)
+        return PST_E_DEADLINE;
+    uint64_t until_ns = limit->cancel ? now_ns + SLICE_NS : limit->deadline_ns;
+    if (limit->deadline_ns > 0 && until_ns > limit->deadline_ns)
+        until_ns = limit->deadline_ns;
+    struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u),
+                             .tv_nsec = (long)(until_ns % 1000000000u)};
+    pthread_cond_timedwait(&gate->changed, &gate->mutex, &until);
+    return PST_OK;
+}
+
+/* ---- failing ---------------------------------------------------------------------------------- */
+
+pst_rc pst_fail_at(struct pst_port *port, const char *operation, pst_str key, pst_rc rc,
+                   const pst_error *cause, pst_error *err)
+{
+    char place[512];
+    if (!err)
+        return rc;
+    if (!cause)
+        pst_error_clear(err);
+    else if (cause != err)
+        pst_error_copy(err, cause);
+    err->code = rc;
+    if (err->message[0] == '\0')
+        pst_fail(err, rc, "%s", pst_rc_text(rc));
+    pst_error_prefix(err, "%s %s/%s: ", operation, port->uri,
+                     pst_printable(key, place, sizeof(place)));
+    size_t used = strnlen(err->message, sizeof(err->message));
+    if (err->attempt > 1)
+        snprintf(err->message + used, sizeof(err->message) - used, " (attempt %u of %u)",
+                 err->attempt, err->max_attempts);
+    return rc;
+}
+
+pst_rc pst_call_fail(struct pst_task *task, pst_str key, pst_rc rc, pst_error *err)
+{
+    return pst_fail_at(task->port, pst_slot_name(task->slot), key, rc, &task->error, err);
+}
+
+/* ---- run and wait ----------------------------------------------------------------------------- */
+
+struct waiter {
+    struct pst_gate gate;
+    atomic_int refs; /* the call, the task's end */
+    struct {
+        int is_done, is_abandoned;
+        pst_rc rc;
+    } locked;
+};
+
+static void drop_waiter(struct waiter *waiter)
+{
+    if (atomic_fetch_sub(&waiter->refs, 1) != 1)
+        return;
+    pst_gate_fini(&waiter->gate);
+    free(waiter);
+}
+
+static void on_end(struct pst_task *task, pst_rc rc)
+{
+    struct waiter *waiter = task->waiter;
+    pthread_mutex_lock(&waiter->gate.mutex);
+    waiter->locked.rc = rc;
+    waiter->locked.is_done = 1;
+    int is_abandoned = waiter->locked.is_abandoned;
+    pthread_cond_signal(&waiter->gate.changed);
+    pthread_mutex_unlock(&waiter->gate.mutex);
+    if (is_abandoned)
+        atomic_fetch_sub(&task->port->core->abandoned, 1);
+    drop_waiter(waiter);
+}
+
+static void abandon_locked(struct waiter *waiter, struct pst_task *task)
+{
+    waiter->locked.is_abandoned = 1;
+    atomic_fetch_add(&task->port->core->abandoned, 1);
+}
+
+pst_rc pst_call_run(struct pst_task *task, pst_str key, const pst_call *call, int is_pinned,
+                    pst_error *err)
+{
+    struct pst_limit limit = pst_limit_of(call);
+    uint32_t attempts = call && PST_HAS(pst_call, call, max_attempts) ? call->max_attempts : 0;
+    pst_rc rc = PST_OK, why = PST_OK;
+    struct waiter *waiter = calloc(1, sizeof(*waiter));
+    if (!waiter)
+        return pst_fail(err, PST_E_NO_MEMORY, "out of memory");
+    pst_gate_init(&waiter->gate);
+    atomic_init(&waiter->refs, 2);
+    task->waiter = waiter;
+    task->then = on_end;
+    if (call && PST_HAS(pst_call, call, affinity))
+        task->op.affinity = call->affinity;
+    pst_retry_submit(task, attempts, limit.deadline_ns);
+
+    pthread_mutex_lock(&waiter->gate.mutex);
+    while (!waiter->locked.is_done) {
+        why = pst_gate_sleep(&waiter->gate, &limit);
+        if (why == PST_OK)
+            continue;
+        pthread_mutex_unlock(&waiter->gate.mutex);
+        pst_retry_cancel(task, why);
+        pthread_mutex_lock(&waiter->gate.mutex);
+        limit = (struct pst_limit){0, NULL};
+        if (!is_pinned && !waiter->locked.is_done) {
+            abandon_locked(waiter, task);
+            break;
+        }
+    }
+    int is_done = waiter->locked.is_done;
+    rc = is_done ? waiter->locked.rc : why;
+    pthread_mutex_unlock(&waiter->gate.mutex);
+    drop_waiter(waiter);
+    if (rc == PST_OK)
+        return rc;
+    return is_done ? pst_call_fail(task, key, rc, err)
+                   : pst_fail_at(task->port, pst_slot_name(task->slot), key, rc, NULL, err);
+}

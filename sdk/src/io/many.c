@@ -1,0 +1,269 @@
+/* many.c - get_many: a window of reads over a list of items.
+ *
+ * The caller's thread starts the first `max_in_flight` reads and sleeps. Each read that ends starts the
+ * next one where it ended, so a worker goes from object to object without waking anybody. The last one
+ * wakes the caller. When the caller gives up early, reads under way are stopped and what they still
+ * bring is dropped: the array of results is the caller's and is not touched after the return. */
+#include <stdlib.h>
+#include <string.h>
+
+#include <penstock/many.h>
+
+#include "core/error.h"
+#include "io/call.h"
+#include "io/get.h"
+#include "io/verb.h"
+
+struct many;
+
+/* One of the reads in the window. */
+struct lane {
+    struct many *many;
+    struct pst_get *get;
+    size_t item;
+};
+
+struct many {
+    atomic_size_t refs; /* the call, each read under way */
+    struct pst_gate gate; /* its mutex guards `locked` */
+    struct pst_port *port;
+    const pst_get_item *items;
+    size_t n;
+    uint32_t flags, max_attempts, affinity, n_lanes;
+    uint64_t deadline_ns;
+    struct {
+        pst_get_result *results; /* NULL once the caller has left */
+        size_t next, n_ended;
+        int is_stopped;
+    } locked;
+    struct lane lanes[];
+};
+
+static void drop(struct many *many)
+{
+    if (atomic_fetch_sub(&many->refs, 1) != 1)
+        return;
+    pst_gate_fini(&many->gate);
+    pst_port_unref(many->port);
+    free(many);
+}
+
+static pst_error *dup_error(const pst_error *error)
+{
+    pst_error *copy = malloc(sizeof(*copy));
+    if (copy)
+        memcpy(copy, error, sizeof(*copy));
+    return copy;
+}
+
+static void on_done(struct pst_get *get, pst_rc rc);
+
+/* Give the lane its next item. NULL when there is none. */
+static struct pst_get *take_item_locked(struct lane *lane)
+{
+    struct many *many = lane->many;
+    while (many->locked.results && !many->locked.is_stopped && many->locked.next < many->n) {
+        lane->item = many->locked.next++;
+        const pst_get_item *item = &many->items[lane->item];
+        const struct pst_get_spec spec = {
+            .port = many->port,
+            .key = item->key,
+            .offset = item->offset,
+            .length = item->length,
+            .max_attempts = many->max_attempts,
+            .affinity = many->affinity,
+            .deadline_ns = many->deadline_ns,
+            .done = on_done,
+            .owner = lane,
+        };
+        pst_get_result *result = &many->locked.results[lane->item];
+        pst_error error = PST_ERROR_INIT;
+        result->status = pst_verb_check_key(many->port, item->key, &error);
+        lane->get = result->status == PST_OK ? pst_get_new(&spec) : NULL;
+        if (lane->get) {
+            atomic_fetch_add(&many->refs, 1);
+            return pst_get_ref(lane->get);
+        }
+        if (result->status == PST_OK)
+            result->status = pst_fail(&error, PST_E_NO_MEMORY, "out of memory");
+        pst_fail_at(many->port, "GET", item->key, result->status, &error, &error);
+        result->error = dup_error(&error);
+        many->locked.n_ended++;
+        many->locked.is_stopped |= (many->flags & PST_MANY_STOP_AT_FIRST) != 0;
+    }
+    return NULL;
+}
+
+static void record_locked(struct many *many, size_t item, struct pst_get *get, pst_rc rc)
+{
+    if (!many->locked.results)
+        return;
+    pst_get_result *result = &many->locked.results[item];
+    result->status = rc;
+    result->object_size = pst_get_outcome_of(get)->object_size;
+    if (rc == PST_OK) {
+        result->buffer = pst_get_take(get);
+    } else {
+        result->error = dup_error(pst_get_outcome_of(get)->error);
+        many->locked.is_stopped |= (many->flags & PST_MANY_STOP_AT_FIRST) != 0;
+    }
+}
+
+static int is_over_locked(const struct many *many)
+{
+    return many->locked.n_ended == many->n ||
+           (many->locked.is_stopped && many->locked.n_ended == many->locked.next);
+}
+
+static void start(struct pst_get *get)
+{
+    pst_get_start(get);
+    pst_get_unref(get);
+}
+
+static void on_done(struct pst_get *get, pst_rc rc)
+{
+    struct lane *lane = pst_get_owner(get);
+    struct many *many = lane->many;
+    pthread_mutex_lock(&many->gate.mutex);
+    record_locked(many, lane->item, get, rc);
+    many->locked.n_ended++;
+    lane->get = NULL;
+    struct pst_get *next = take_item_locked(lane);
+    if (is_over_locked(many))
+        pthread_cond_signal(&many->gate.changed);
+    pthread_mutex_unlock(&many->gate.mutex);
+    pst_get_unref(get);
+    if (next)
+        start(next);
+    drop(many);
+}
+
+/* Stop the reads under way. Each ends by itself. */
+static void stop_lanes(struct many *many, pst_rc code)
+{
+    for (uint32_t i = 0; i < many->n_lanes; i++) {
+        pthread_mutex_lock(&many->gate.mutex);
+        struct pst_get *get = many->lanes[i].get;
+        if (get)
+            pst_get_ref(get);
+        pthread_mutex_unlock(&many->gate.mutex);
+        if (get)
+            pst_get_stop(get, code);
+        pst_get_unref(get);
+    }
+}
+
+static pst_rc wait_for_all(struct many *many, struct pst_limit limit)
+{
+    pst_rc why = PST_OK;
+    int has_stopped_lanes = 0;
+    pthread_mutex_lock(&many->gate.mutex);
+    while (why == PST_OK && !is_over_locked(many)) {
+        if (many->locked.is_stopped && !has_stopped_lanes) { /* at the first failure */
+            has_stopped_lanes = 1;
+            pthread_mutex_unlock(&many->gate.mutex);
+            stop_lanes(many, PST_E_CANCELLED);
+            pthread_mutex_lock(&many->gate.mutex);
+            continue;
+        }
+        why = pst_gate_sleep(&many->gate, &limit);
+    }
+    many->locked.is_stopped = 1;
+    many->locked.results = NULL;
+    pthread_mutex_unlock(&many->gate.mutex);
+    if (why != PST_OK)
+        stop_lanes(many, why);
+    return why;
+}
+
+static pst_rc first_failure(const pst_get_result *results, size_t n, pst_error *err)
+{
+    size_t n_failed = 0, first = 0;
+    for (size_t i = n; i-- > 0;) {
+        if (results[i].status == PST_OK)
+            continue;
+        n_failed++;
+        first = results[i].status == PST_E_CANCELLED && n_failed > 1 ? first : i;
+    }
+    if (n_failed == 0)
+        return PST_OK;
+    if (results[first].error)
+        pst_error_copy(err, results[first].error);
+    else
+        pst_fail(err, results[first].status, "%s", pst_rc_text(results[first].status));
+    if (n_failed > 1)
+        pst_error_prefix(err, "%zu of %zu reads failed, first: ", n_failed, n);
+    return results[first].status;
+}
+
+static struct many *new_many(struct pst_port *port, const pst_get_item *items, size_t n,
+                             const pst_many_options *options, const pst_call *call)
+{
+    uint32_t n_lanes = options->max_in_flight < n ? options->max_in_flight : (uint32_t)n;
+    struct many *many = calloc(1, sizeof(*many) + (size_t)n_lanes * sizeof(struct lane));
+    if (!many)
+        return NULL;
+    atomic_init(&many->refs, 1);
+    pst_gate_init(&many->gate);
+    many->port = pst_port_ref(port);
+    many->items = items;
+    many->n = n;
+    many->flags = options->flags;
+    many->n_lanes = n_lanes;
+    if (call && PST_HAS(pst_call, call, max_attempts))
+        many->max_attempts = call->max_attempts;
+    if (call && PST_HAS(pst_call, call, affinity))
+        many->affinity = call->affinity;
+    for (uint32_t i = 0; i < n_lanes; i++)
+        many->lanes[i].many = many;
+    return many;
+}
+
+pst_rc pst_get_many(pst_store *store, const pst_get_item *items, size_t n,
+                    const pst_many_options *options, const pst_call *call, pst_get_result *results,
+                    pst_error *err)
+{
+    static const pst_many_options defaults = {.struct_size = sizeof(defaults), .max_in_flight = 64};
+    struct pst_limit limit = pst_limit_of(call);
+    struct pst_port *port;
+    if (!options)
+        options = &defaults;
+    for (size_t i = 0; i < n; i++)
+        results[i] = (pst_get_result){.status = PST_E_CANCELLED, .object_size = PST_UNKNOWN};
+    if (options->max_in_flight == 0)
+        return pst_fail(err, PST_E_INVALID, "get_many: max_in_flight must be above 0");
+    if (n == 0)
+        return PST_OK;
+    pst_rc rc = pst_store_port(store, &port, err);
+    if (rc != PST_OK)
+        return rc;
+    struct many *many = new_many(port, items, n, options, call);
+    pst_port_unref(port);
+    if (!many)
+        return pst_fail(err, PST_E_NO_MEMORY, "out of memory");
+    many->deadline_ns = limit.deadline_ns;
+    many->locked.results = results;
+    for (uint32_t i = 0; i < many->n_lanes; i++) {
+        pthread_mutex_lock(&many->gate.mutex);
+        struct pst_get *get = take_item_locked(&many->lanes[i]);
+        pthread_mutex_unlock(&many->gate.mutex);
+        if (get)
+            start(get);
+    }
+    rc = wait_for_all(many, limit);
+    drop(many);
+    if (rc != PST_OK)
+        return pst_fail(err, rc, "get_many: %s", pst_rc_text(rc));
+    return first_failure(results, n, err);
+}
+
+void pst_get_results_free(pst_get_result *results, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        pst_buffer_unref(results[i].buffer);
+        free(results[i].error);
+        results[i].buffer = NULL;
+        results[i].error = NULL;
+    }
+}
