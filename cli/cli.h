@@ -135,10 +135,11 @@ void *cli_alloc(size_t n, size_t size);           /* zeroed; free() */
 void *cli_grow(void *old, size_t n, size_t size); /* realloc of an array */
 char *cli_dup(const char *text, size_t len);      /* NUL-terminated copy */
 
-/* Ask on the terminal, default no. Only when standard input and stderr are terminals; else false and
- * *asked is false. */
-bool cli_confirm(struct cli *cli, bool *asked, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+/* Are standard input and stderr a terminal, so that a question makes sense? */
+bool cli_can_ask(const struct cli *cli);
+
+/* Ask on the terminal; anything but y or yes is no. Only after cli_can_ask. */
+bool cli_confirm(struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* ---- messages on stderr (output.c): one line each, any thread ------------------------------------ */
 
@@ -185,14 +186,17 @@ void cli_add_time(struct cli_text_buf *buf, int64_t time_ns, bool has_nanosecond
 void cli_add_human(struct cli_text_buf *buf, uint64_t bytes);                       /* 1.5 MiB */
 void cli_text_fini(struct cli_text_buf *buf);
 
-/* One JSON object on a line: cli_json_begin, members, cli_json_end. */
+/* One JSON object on a line: cli_json_begin, members, cli_json_end. Inside: cli_json_name, begin,
+ * members, close. */
 void cli_json_begin(struct cli_text_buf *buf);
+void cli_json_name(struct cli_text_buf *buf, const char *name); /* a value must follow */
 void cli_json_text(struct cli_text_buf *buf, const char *name, pst_str value);
 /* The same with bytes that need not be UTF-8: adds "<name>_hex" with the exact bytes if they are not. */
 void cli_json_bytes(struct cli_text_buf *buf, const char *name, pst_str value);
 void cli_json_number(struct cli_text_buf *buf, const char *name, uint64_t value);
 void cli_json_bool(struct cli_text_buf *buf, const char *name, bool value);
-void cli_json_end(struct cli_text_buf *buf); /* and the newline */
+void cli_json_close(struct cli_text_buf *buf);
+void cli_json_end(struct cli_text_buf *buf); /* closes and adds the newline */
 
 /* Write bytes to stdout. After a broken pipe it does nothing: ask cli_output_closed in long loops.
  * Other errors are reported once, when the run ends, with exit code 8. */
@@ -200,9 +204,15 @@ void cli_put(struct cli *cli, const void *data, size_t len);
 void cli_put_text(struct cli *cli, const struct cli_text_buf *buf);
 void cli_printf(struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool cli_output_closed(const struct cli *cli);
+/* Append text with control characters escaped: \n, \t, \xNN. */
+void cli_add_printable(struct cli_text_buf *buf, pst_str text);
+
 /* Write a URI: raw bytes, so that it can be pasted back. On a terminal one with control characters
  * is written as $'...' of the shell. */
 void cli_put_uri(struct cli *cli, pst_str uri);
+
+/* Append the names of PST_CAP_* bits, separated by spaces (caps.c). */
+void cli_add_caps(struct cli_text_buf *buf, uint64_t caps);
 
 /* ---- locations (path.c) -------------------------------------------------------------------------- */
 
@@ -221,6 +231,9 @@ struct cli_location {
 #define CLI_ALLOW_STDIO 1u
 int cli_location_parse(struct cli *cli, const char *arg, uint32_t flags, struct cli_location *out);
 int cli_location_open(struct cli *cli, struct cli_location *location);
+/* The same store with one option set beside those of the command line (NULL: none); pst_store_free. */
+int cli_store_open(struct cli *cli, const struct cli_location *location, const pst_kv *extra,
+                   pst_store **out);
 void cli_location_fini(struct cli_location *location);
 
 /* The full URI of another key of the same store, as `ls` prints it. Appends to `buf`. */
@@ -242,6 +255,9 @@ struct cli_base {
 int cli_base_find(struct cli *cli, const struct cli_location *location, struct cli_base *out);
 void cli_base_fini(struct cli_base *base);
 
+/* The same without a message when there is neither. */
+int cli_base_exists(struct cli *cli, const struct cli_location *location, bool *exists);
+
 /* PCRE2 on bytes, searched anywhere in the subject; UTF-8 aware, '$' matches at the very end only. */
 struct cli_regex;
 int cli_regex_new(struct cli *cli, const char *pattern,
@@ -250,9 +266,29 @@ int cli_regex_new(struct cli *cli, const char *pattern,
 bool cli_regex_matches(struct cli_regex *regex, pst_str subject);
 void cli_regex_free(struct cli_regex *regex);
 
+/* ---- listing (walk.c) ------------------------------------------------------------------------------ */
+
+/* One entry of a walk. `relative` is its key without the base's prefix (of a single object: its last
+ * component). A code other than 0 ends the walk; CLI_STOP does so without being an error. */
+typedef int (*cli_entry_fn)(void *arg, const pst_entry *entry, pst_str relative);
+
+struct cli_walk {
+    const struct cli_location *location;
+    const struct cli_base *base;
+    uint32_t flags;          /* PST_LISTING_* */
+    uint32_t page_entries;   /* 0: the library's choice */
+    struct cli_regex *regex; /* on `relative`; NULL: everything */
+    cli_entry_fn fn;
+    void *arg;
+};
+/* Call fn for each entry below the base, or for the one object that the base is. */
+int cli_walk(struct cli *cli, const struct cli_walk *walk);
+
 /* ---- reading in a stream (stream.c) --------------------------------------------------------------- */
 
-/* Receives the bytes in order. A code other than 0 ends the read; it has been reported. */
+/* Receives the bytes in order. A code other than 0 ends the read; it has been reported. CLI_STOP ends
+ * it without being an error: nobody wants the rest. */
+#define CLI_STOP (-1)
 typedef int (*cli_sink_fn)(void *arg, const void *data, size_t len);
 
 /* What is known from the first reply, before any byte reaches the sink. A code other than 0 ends it. */

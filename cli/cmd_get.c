@@ -1,0 +1,234 @@
+/* cmd_get.c - one object, or an exact range of it, to a file or standard output.
+ *
+ * A regular FILE is written through a file:// writer: a temporary name beside it, renamed when it is
+ * complete, so that FILE is the old one, the new one or absent, whatever happens. What is there and is
+ * not a regular file (/dev/null, a FIFO) is written as it is; a directory takes the object under its
+ * last name; of a symbolic link the file that it names is replaced, as the shell's > does.
+ *
+ * The writer is opened when the first reply has told the size, so a missing object or a range beyond
+ * the end leaves no trace. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+struct getter {
+    struct cli *cli;
+    uint64_t offset, length; /* as asked for */
+    struct cli_location file;
+    pst_writer *writer;
+    int fd; /* of a FILE that is not regular; else -1 */
+};
+
+static int fail_writing(const struct getter *getter, pst_rc rc, const pst_error *err)
+{
+    return cli_fail_rc(getter->cli, rc, err);
+}
+
+static int start_file(void *arg, uint64_t object_size, const char *etag)
+{
+    struct getter *getter = arg;
+    pst_write_options options = {.struct_size = sizeof(options), .size_hint = PST_UNKNOWN};
+    pst_error err = PST_ERROR_INIT;
+    pst_rc rc;
+
+    (void)etag;
+    if (object_size != PST_UNKNOWN)
+        options.size_hint = object_size - getter->offset;
+    if (getter->length < options.size_hint)
+        options.size_hint = getter->length;
+    cli_progress_start(getter->cli, "get", PST_UNKNOWN, options.size_hint);
+    if (getter->fd >= 0)
+        return CLI_OK;
+    rc = pst_writer_open(getter->file.store, getter->file.parts.key, &options, &getter->cli->call,
+                         &getter->writer, &err);
+    return rc == PST_OK ? CLI_OK : fail_writing(getter, rc, &err);
+}
+
+static int write_fd(const struct getter *getter, const char *data, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = write(getter->fd, data, len);
+        if (n < 0 && errno == EPIPE)
+            return CLI_STOP; /* the reader of a FIFO went away */
+        if (n < 0 && (errno != EINTR || cli_interrupted(getter->cli)))
+            return cli_fail_errno(getter->cli, errno, "%s", getter->file.arg);
+        data += n > 0 ? n : 0;
+        len -= n > 0 ? (size_t)n : 0;
+    }
+    return CLI_OK;
+}
+
+static int write_file(void *arg, const void *data, size_t len)
+{
+    struct getter *getter = arg;
+    pst_error err = PST_ERROR_INIT;
+    pst_rc rc;
+    int code;
+
+    if (getter->fd >= 0) {
+        code = write_fd(getter, data, len);
+    } else {
+        rc = pst_writer_write(getter->writer, data, len, &err);
+        code = rc == PST_OK ? CLI_OK : fail_writing(getter, rc, &err);
+    }
+    cli_progress_add(getter->cli, 0, len);
+    return code;
+}
+
+/* The path to write for FILE: into a directory, through a link. free(). */
+static char *choose_path(struct cli *cli, const char *file, pst_str key, bool *is_special)
+{
+    const char *slash = key.len ? memrchr(key.ptr, '/', key.len) : NULL;
+    struct cli_text_buf path = {0};
+    struct stat st;
+    size_t len = strlen(file);
+
+    *is_special = false;
+    cli_add(&path, file, len);
+    if ((len > 0 && file[len - 1] == '/') || (stat(file, &st) == 0 && S_ISDIR(st.st_mode))) {
+        const char *name = slash ? slash + 1 : key.ptr;
+        if (len > 0 && file[len - 1] != '/')
+            cli_add(&path, "/", 1);
+        cli_add(&path, name, (size_t)(key.ptr + key.len - name));
+    }
+    cli_add(&path, "", 1);
+    if (stat(path.data, &st) != 0)
+        return path.data;
+    if (S_ISDIR(st.st_mode)) {
+        cli_usage(cli, "%s: is a directory", path.data);
+        cli_text_fini(&path);
+        return NULL;
+    }
+    *is_special = !S_ISREG(st.st_mode);
+    if (S_ISREG(st.st_mode) && lstat(path.data, &st) == 0 && S_ISLNK(st.st_mode)) {
+        char *target = realpath(path.data, NULL);
+        if (target) {
+            cli_text_fini(&path);
+            return target;
+        }
+    }
+    return path.data;
+}
+
+static int finish_file(struct getter *getter, int code)
+{
+    pst_error err = PST_ERROR_INIT;
+    pst_rc rc;
+
+    if (code == CLI_OK && getter->writer) {
+        rc = pst_writer_finalize(getter->writer, NULL, &err);
+        if (rc != PST_OK)
+            code = fail_writing(getter, rc, &err);
+    }
+    pst_writer_free(getter->writer);
+    if (getter->fd >= 0 && close(getter->fd) != 0 && code == CLI_OK)
+        code = cli_fail_errno(getter->cli, errno, "%s", getter->file.arg);
+    return code;
+}
+
+static int get_to_file(struct cli *cli, struct cli_stream *stream, const char *file)
+{
+    struct getter getter = {
+        .cli = cli, .offset = stream->offset, .length = stream->length, .fd = -1};
+    bool is_special;
+    char *path;
+    int code;
+
+    if (strstr(file, "://"))
+        return cli_usage(cli, "FILE is a local path, '%s' is a URI: use 'penstock cp'", file);
+    path = choose_path(cli, file, stream->key, &is_special);
+    if (!path)
+        return CLI_USAGE;
+    code = cli_location_parse(cli, path, 0, &getter.file);
+    if (code == CLI_OK && is_special) {
+        getter.fd = open(path, O_WRONLY | O_CLOEXEC);
+        if (getter.fd < 0)
+            code = cli_fail_errno(cli, errno, "%s", path);
+    } else if (code == CLI_OK) {
+        code = cli_location_open(cli, &getter.file);
+    }
+    if (code == CLI_OK) {
+        stream->on_size = start_file;
+        stream->sink = write_file;
+        stream->arg = &getter;
+        code = finish_file(&getter, cli_stream_read(cli, stream));
+    }
+    cli_location_fini(&getter.file);
+    free(path);
+    return code;
+}
+
+static int sink_with_progress(void *arg, const void *data, size_t len)
+{
+    cli_progress_add(arg, 0, len);
+    return cli_sink_stdout(arg, data, len);
+}
+
+static int start_progress(void *arg, uint64_t object_size, const char *etag)
+{
+    (void)etag;
+    if (!isatty(STDOUT_FILENO))
+        cli_progress_start(arg, "get", PST_UNKNOWN, object_size);
+    return CLI_OK;
+}
+
+static int run_get(struct cli *cli, const struct cli_args *args)
+{
+    struct cli_stream stream = {.length = cli_number(args, "length"), .is_exact = true};
+    const char *file = args->n_operands > 1 ? args->operands[1] : "-";
+    struct cli_location location;
+    int code = cli_location_parse(cli, args->operands[0], 0, &location);
+
+    if (code)
+        return code;
+    if (cli_given(args, "offset"))
+        stream.offset = cli_number(args, "offset");
+    if (location.is_directory)
+        code = cli_usage(cli, "%s: is a directory: use 'penstock cp -r'", location.arg);
+    if (code == CLI_OK)
+        code = cli_location_open(cli, &location);
+    if (code == CLI_OK) {
+        stream.store = location.store;
+        stream.key = location.parts.key;
+        stream.name = location.uri;
+        if (strcmp(file, "-") == 0) {
+            stream.on_size = cli_given(args, "offset") || cli_given(args, "length")
+                                 ? NULL
+                                 : start_progress;
+            stream.sink = sink_with_progress;
+            stream.arg = cli;
+            code = cli_stream_read(cli, &stream);
+        } else {
+            code = get_to_file(cli, &stream, file);
+        }
+    }
+    cli_location_fini(&location);
+    return code;
+}
+
+static const struct cli_option options[] = {
+    {0, CLI_SIZE, "offset", "BYTES", "start here", NULL, 0, 0},
+    {0, CLI_SIZE, "length", "BYTES", "read exactly this many", NULL, 0, 0},
+    {0, CLI_FLAG, NULL, NULL, NULL, NULL, 0, 0},
+};
+
+const struct cli_verb cli_cmd_get = {
+    .name = "get",
+    .operands = "URI [FILE]",
+    .summary = "read one object, or a range of it, to FILE or standard output",
+    .details =
+        "FILE is written under a temporary name and renamed when it is complete. If FILE is a "
+        "directory, the object's last name is used in it.\n\n"
+        "A range is exact: one that goes beyond the end of the object writes nothing and is "
+        "exit 7, naming the size.\n\n"
+        "  penstock get s3://bucket/model.bin --offset 1MiB --length 4096 head.bin",
+    .options = options,
+    .min_operands = 1,
+    .max_operands = 2,
+    .run = run_get,
+};

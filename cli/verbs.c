@@ -1,0 +1,40 @@
+/* verbs.c - the table of verbs, in the order of the help text. */
+#include "cli.h"
+
+extern const struct cli_verb cli_cmd_ls, cli_cmd_stat, cli_cmd_get, cli_cmd_put, cli_cmd_cat,
+    cli_cmd_du, cli_cmd_rm;
+extern const struct cli_verb cli_cmd_cp, cli_cmd_mv, cli_cmd_sync, cli_cmd_upload, cli_cmd_download;
+extern const struct cli_verb cli_cmd_mb, cli_cmd_rb, cli_cmd_presign, cli_cmd_cleanup;
+extern const struct cli_verb cli_cmd_plugins_list, cli_cmd_plugins_show, cli_cmd_plugins_manifest,
+    cli_cmd_plugins_new, cli_cmd_conformance, cli_cmd_config_show;
+extern const struct cli_verb cli_cmd_version, cli_cmd_help, cli_cmd_man, cli_cmd_complete;
+
+const struct cli_verb *const cli_verbs[] = {
+    &cli_cmd_ls,
+    &cli_cmd_stat,
+    &cli_cmd_get,
+    &cli_cmd_put,
+    &cli_cmd_cat,
+    &cli_cmd_du,
+    &cli_cmd_rm,
+    &cli_cmd_cp,
+    &cli_cmd_mv,
+    &cli_cmd_sync,
+    &cli_cmd_upload,
+    &cli_cmd_download,
+    &cli_cmd_mb,
+    &cli_cmd_rb,
+    &cli_cmd_presign,
+    &cli_cmd_cleanup,
+    &cli_cmd_plugins_list,
+    &cli_cmd_plugins_show,
+    &cli_cmd_plugins_manifest,
+    &cli_cmd_plugins_new,
+    &cli_cmd_conformance,
+    &cli_cmd_config_show,
+    &cli_cmd_version,
+    &cli_cmd_help,
+    &cli_cmd_man,
+    &cli_cmd_complete,
+    NULL,
+};
