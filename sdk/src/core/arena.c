@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 
 #include "core/core.h"
+#include "util/mutex.h"
 
 #define ARENA_BYTES ((size_t)2 << 20)
 #define SMALL_MAX (ARENA_BYTES / 2)
@@ -55,7 +56,7 @@ int32_t pst_arenas_new(uint64_t idle_max_bytes, uint32_t generation, struct pst_
     struct pst_arenas *arenas = calloc(1, sizeof(*arenas));
     if (!arenas)
         return PST_E_NO_MEMORY;
-    pthread_mutex_init(&arenas->mutex, NULL);
+    pst_mutex_init_short(&arenas->mutex);
     arenas->idle_max_bytes = idle_max_bytes;
     arenas->generation = generation;
     arenas->locked.n_refs = 1;

@@ -2,11 +2,13 @@
 
 #include <stddef.h>
 
+#include "util/mutex.h"
+
 void pst_budget_init(struct pst_budget *b, uint64_t limit_bytes)
 {
-    pthread_mutex_init(&b->mutex, NULL);
+    pst_mutex_init_short(&b->mutex);
     b->limit_bytes = limit_bytes;
-    b->locked.reserved_bytes = b->locked.peak_bytes = 0;
+    b->locked.reserved_bytes = b->locked.peak_bytes = b->locked.idle_bytes = 0;
     b->locked.first = NULL;
     b->locked.last = &b->locked.first;
 }
@@ -26,7 +28,8 @@ static void add_locked(struct pst_budget *b, uint64_t bytes)
 static int fits_locked(const struct pst_budget *b, uint64_t bytes)
 {
     uint64_t reserved = b->locked.reserved_bytes;
-    return reserved == 0 || (reserved <= b->limit_bytes && bytes <= b->limit_bytes - reserved);
+    return reserved == b->locked.idle_bytes ||
+           (reserved <= b->limit_bytes && bytes <= b->limit_bytes - reserved);
 }
 
 int pst_budget_reserve(struct pst_budget *b, uint64_t bytes, struct pst_budget_waiter *waiter)
@@ -83,6 +86,21 @@ void pst_budget_force_first(struct pst_budget *b)
     pthread_mutex_unlock(&b->mutex);
     if (waiter)
         waiter->granted(waiter);
+}
+
+void pst_budget_idle(struct pst_budget *b, uint64_t bytes)
+{
+    pthread_mutex_lock(&b->mutex);
+    b->locked.idle_bytes += bytes;
+    pthread_mutex_unlock(&b->mutex);
+    serve(b);
+}
+
+void pst_budget_busy(struct pst_budget *b, uint64_t bytes)
+{
+    pthread_mutex_lock(&b->mutex);
+    b->locked.idle_bytes -= bytes;
+    pthread_mutex_unlock(&b->mutex);
 }
 
 void pst_budget_release(struct pst_budget *b, uint64_t bytes)

@@ -17,6 +17,7 @@ struct pst_budget {
     uint64_t limit_bytes;
     struct {
         uint64_t reserved_bytes, peak_bytes;
+        uint64_t idle_bytes; /* reserved, and only the application can set them free */
         struct pst_budget_waiter *first, **last;
     } locked;
 };
@@ -31,6 +32,11 @@ int pst_budget_reserve(struct pst_budget *budget, uint64_t bytes, struct pst_bud
 
 /* Reserve without asking: for those who could not let go otherwise. */
 void pst_budget_force(struct pst_budget *budget, uint64_t bytes);
+
+/* Reserved bytes now wait for the application (a part that is being filled), or no longer do. Nobody
+ * waits for such bytes: when no others are reserved, the first in line is served over the limit. */
+void pst_budget_idle(struct pst_budget *budget, uint64_t bytes);
+void pst_budget_busy(struct pst_budget *budget, uint64_t bytes);
 
 /* Give back, and serve those in line who fit now. */
 void pst_budget_release(struct pst_budget *budget, uint64_t bytes);

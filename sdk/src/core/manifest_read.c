@@ -386,10 +386,12 @@ pst_rc pst_manifest_parse(const char *path, const char *text, size_t len, struct
     pst_dynbuf_init(&r.notes, NOTES_MAX);
     errno = 0;
     json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &where);
-    if (root)
-        rc = read_root(&r, root);
-    else if (errno == ENOMEM) /* jansson itself would call it an invalid token */
+    /* Without memory jansson complains of an invalid token or, worse, succeeds and lacks a member;
+     * what malloc leaves in errno tells. */
+    if (errno == ENOMEM)
         rc = no_memory(&r);
+    else if (root)
+        rc = read_root(&r, root);
     else
         rc = pst_fail(err, PST_E_BAD_PLUGIN, "manifest %s: line %d, column %d: %s", path,
                       where.line, where.column, where.text);

@@ -5,7 +5,8 @@
  * whose disk hangs leaves room for the others.
  *
  * Waking a thread costs tens of microseconds, more than a small job. So at most one wake is on its way
- * at any time: the woken worker takes a job and wakes the next one only when jobs remain. */
+ * at any time: the woken worker takes a job and wakes the next one only when jobs remain. And a worker
+ * that is about to look for its next job counts: what it submits on its way back wakes nobody. */
 #include "core/pool.h"
 
 #include <errno.h>
@@ -16,6 +17,7 @@
 #include <penstock/status.h>
 
 #include "core/stack.h"
+#include "util/mutex.h"
 
 struct pst_pool {
     pthread_mutex_t mutex;
@@ -24,7 +26,8 @@ struct pst_pool {
     uint32_t max_threads;
     struct {
         struct pst_share *first, **last; /* ring of shares with a runnable job */
-        uint32_t n_threads, n_idle;
+        uint32_t n_threads, n_idle, n_jobs;
+        uint32_t n_returning; /* workers that will look for a job in a moment */
         int is_waking, is_stopping, is_orphaned;
     } locked;
 };
@@ -35,7 +38,7 @@ int32_t pst_pool_new(uint32_t max_threads, struct pst_pool **out)
     struct pst_pool *pool = calloc(1, sizeof(*pool));
     if (!pool)
         return PST_E_NO_MEMORY;
-    pthread_mutex_init(&pool->mutex, NULL);
+    pst_mutex_init_short(&pool->mutex);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&pool->wake, &attr);
@@ -83,6 +86,7 @@ static struct pst_job *take_job_locked(struct pst_pool *pool, struct pst_share *
     if (!share->first)
         share->last = &share->first;
     share->n_running++;
+    pool->locked.n_jobs--;
     list_share_locked(pool, share);
     *from = share;
     return job;
@@ -107,7 +111,7 @@ static int start_thread_locked(struct pst_pool *pool)
 /* See to it that somebody is coming for the jobs in the ring. */
 static int call_worker_locked(struct pst_pool *pool)
 {
-    if (pool->locked.is_waking)
+    if (pool->locked.is_waking || pool->locked.n_jobs <= pool->locked.n_returning)
         return 1;
     if (pool->locked.n_idle > 0) {
         pool->locked.is_waking = 1;
@@ -153,11 +157,13 @@ static void *run_worker(void *arg)
         pthread_mutex_lock(&pool->mutex);
         share->n_running--;
         list_share_locked(pool, share);
+        pool->locked.n_returning++;
         pthread_mutex_unlock(&pool->mutex);
         pst_stack_leave(); /* runs what the job's completions deferred */
         if (after)
             after(after_arg); /* may free the share */
         pthread_mutex_lock(&pool->mutex);
+        pool->locked.n_returning--;
     }
     int is_last = --pool->locked.n_threads == 0;
     int is_orphaned = pool->locked.is_orphaned;
@@ -175,12 +181,14 @@ int32_t pst_pool_run(struct pst_pool *pool, struct pst_share *share, struct pst_
     job->next = NULL;
     *share->last = job;
     share->last = &job->next;
+    pool->locked.n_jobs++;
     list_share_locked(pool, share);
     if (pool->locked.first && !call_worker_locked(pool)) {
         /* No thread at all, so nobody else took a job: ours is the only one and is taken back. */
         share->first = NULL;
         share->last = &share->first;
         share->is_listed = 0;
+        pool->locked.n_jobs = 0;
         pool->locked.first = NULL;
         pool->locked.last = &pool->locked.first;
         rc = PST_E_NO_MEMORY;

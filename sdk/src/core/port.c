@@ -15,6 +15,7 @@
 
 #include "core/error.h"
 #include "core/stack.h"
+#include "util/mutex.h"
 
 static void run_pump(void *arg);
 static void run_close(void *arg);
@@ -103,7 +104,7 @@ pst_rc pst_port_open(struct pst_core *core, const struct pst_loaded *loaded, pst
     atomic_init(&port->retry_tokens, PST_RETRY_TOKENS);
     port->core = pst_core_ref(core);
     port->loaded = loaded;
-    pthread_mutex_init(&port->mutex, NULL);
+    pst_mutex_init_short(&port->mutex);
     pthread_cond_init(&port->idle, NULL);
     port->locked.ready.last = &port->locked.ready.first;
     port->locked.late.last = &port->locked.late.first;

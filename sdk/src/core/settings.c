@@ -161,10 +161,10 @@ pst_rc pst_settings_read(const char *path, struct pst_settings *out, pst_error *
     }
     errno = 0;
     root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &where);
-    if (root)
-        rc = add_all(out, root, err);
-    else if (errno == ENOMEM)
+    if (errno == ENOMEM) /* jansson may hide it, see manifest_read.c */
         rc = read_failure(path, ENOMEM, err);
+    else if (root)
+        rc = add_all(out, root, err);
     else
         rc = parse_failure(path, &where, err);
 out:

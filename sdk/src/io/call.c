@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "io/retry.h"
+#include "util/mutex.h"
 
 #define SLICE_NS 50000000u /* how often a waiter looks at its cancel token */
 
@@ -41,7 +42,7 @@ void pst_cancel_free(pst_cancel *cancel)
 void pst_gate_init(struct pst_gate *gate)
 {
     pthread_condattr_t attr;
-    pthread_mutex_init(&gate->mutex, NULL);
+    pst_mutex_init_short(&gate->mutex);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&gate->changed, &attr);
