@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +19,7 @@
 #include "core/error.h"
 #include "util/dynbuf.h"
 #include "util/file.h"
+#include "util/json.h"
 #include "util/parse.h"
 
 enum { NOTES_MAX = 1024, SCHEMES_MAX = 64, OPTIONS_MAX = 512 };
@@ -380,18 +380,16 @@ pst_rc pst_manifest_parse(const char *path, const char *text, size_t len, struct
 {
     struct reader r = {.path = path, .err = err, .out = out};
     json_error_t where;
+    int is_no_memory;
     pst_rc rc;
 
     memset(out, 0, sizeof(*out));
     pst_dynbuf_init(&r.notes, NOTES_MAX);
-    errno = 0;
-    json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &where);
-    /* Without memory jansson complains of an invalid token or, worse, succeeds and lacks a member;
-     * what malloc leaves in errno tells. */
-    if (errno == ENOMEM)
-        rc = no_memory(&r);
-    else if (root)
+    json_t *root = pst_json_parse(text, len, &where, &is_no_memory);
+    if (root)
         rc = read_root(&r, root);
+    else if (is_no_memory)
+        rc = no_memory(&r);
     else
         rc = pst_fail(err, PST_E_BAD_PLUGIN, "manifest %s: line %d, column %d: %s", path,
                       where.line, where.column, where.text);

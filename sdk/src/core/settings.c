@@ -10,13 +10,13 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/error.h"
 #include "util/file.h"
+#include "util/json.h"
 
 enum { SETTINGS_MAX = 10000 };
 
@@ -93,29 +93,6 @@ static pst_rc add_all(struct pst_settings *settings, json_t *root, pst_error *er
     return PST_OK;
 }
 
-/* jansson frees its strings without wiping them, and hands them out as const. */
-static void wipe_strings(json_t *value)
-{
-    const char *name;
-    json_t *member;
-    size_t i;
-
-    if (json_is_string(value)) {
-        char *text;
-        const char *borrowed = json_string_value(value);
-        memcpy(&text, &borrowed, sizeof(text));
-        explicit_bzero(text, json_string_length(value));
-    }
-    json_object_foreach(value, name, member)
-    {
-        wipe_strings(member);
-    }
-    json_array_foreach(value, i, member)
-    {
-        wipe_strings(member);
-    }
-}
-
 static pst_rc read_failure(const char *path, int failure, pst_error *err)
 {
     if (failure == ENOMEM)
@@ -146,6 +123,7 @@ pst_rc pst_settings_read(const char *path, struct pst_settings *out, pst_error *
     json_error_t where;
     char *text = NULL;
     size_t len = 0;
+    int is_no_memory;
     pst_rc rc;
 
     memset(out, 0, sizeof(*out));
@@ -159,18 +137,15 @@ pst_rc pst_settings_read(const char *path, struct pst_settings *out, pst_error *
         rc = read_failure(path, ENOMEM, err);
         goto out;
     }
-    errno = 0;
-    root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &where);
-    if (errno == ENOMEM) /* jansson may hide it, see manifest_read.c */
-        rc = read_failure(path, ENOMEM, err);
-    else if (root)
+    root = pst_json_parse(text, len, &where, &is_no_memory);
+    if (root)
         rc = add_all(out, root, err);
+    else if (is_no_memory)
+        rc = read_failure(path, ENOMEM, err);
     else
         rc = parse_failure(path, &where, err);
 out:
-    if (root)
-        wipe_strings(root);
-    json_decref(root);
+    pst_json_wipe(root);
     if (text)
         explicit_bzero(text, len);
     free(text);
