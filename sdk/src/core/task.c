@@ -94,7 +94,7 @@ void *pst_task_alloc(struct pst_task *task, size_t size)
 void *pst_task_keep(struct pst_task *task, const void *bytes, size_t size)
 {
     void *copy = chunk_alloc(&task->kept, size);
-    if (copy && size > 0)
+    if (copy && bytes && size > 0)
         memcpy(copy, bytes, size);
     return copy;
 }
@@ -335,6 +335,8 @@ static void reset_attempt(struct pst_task *task)
     case PST_SLOT_REMOVE:
         task->result.remove = kept;
         task->result.remove.struct_size = sizeof(task->result.remove);
+        for (size_t i = 0; kept.status && i < task->args.remove.n_keys; i++)
+            kept.status[i] = PST_E_INTERNAL; /* for what the plugin leaves out */
         break;
     case PST_SLOT_LIST:
     case PST_SLOT_LIST_PAGE:
@@ -500,6 +502,8 @@ void pst_task_rest(struct pst_task *task, uint64_t due_ns)
     pst_task_ref(task);
     pthread_mutex_lock(&port->mutex);
     enlist_locked(task, PST_TASK_RESTING);
+    if (atomic_load(&task->is_cancelled))
+        due_ns = 0; /* it came just before */
     pst_reactor_arm(port->core->reactor, &task->rest_timer, due_ns);
     pthread_mutex_unlock(&port->mutex);
 }

@@ -144,8 +144,9 @@ void pst_task_dst_ready(struct pst_task *task);
 /* Memory that lives until the next submit or the end of the task (what op_alloc gives). */
 void *pst_task_alloc(struct pst_task *task, size_t size);
 
-/* Copy bytes or texts into memory that lives as long as the task. NULL ptr for lack of memory (an
- * empty string stays empty). One thread at a time, not while it is submitted. */
+/* Copy bytes or texts into memory that lives as long as the task; with `bytes` NULL it is not filled.
+ * NULL ptr for lack of memory (an empty string stays empty). One thread at a time, not while it is
+ * submitted. */
 void *pst_task_keep(struct pst_task *task, const void *bytes, size_t size);
 int pst_task_keep_str(struct pst_task *task, pst_str from, pst_str *to);
 

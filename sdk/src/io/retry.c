@@ -80,7 +80,10 @@ static void give_token(struct pst_port *port)
 
 static pst_rc cancelled(struct pst_task *task)
 {
-    return pst_fail(&task->error, task->cancel_code, "%s", pst_rc_text(task->cancel_code));
+    uint32_t kept = task->error.flags & PST_ERR_MAYBE_APPLIED; /* the plugin knows, a cancel not */
+    pst_rc rc = pst_fail(&task->error, task->cancel_code, "%s", pst_rc_text(task->cancel_code));
+    task->error.flags |= kept;
+    return rc;
 }
 
 static void on_done(struct pst_task *task, pst_rc rc)
