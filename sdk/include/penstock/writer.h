@@ -12,22 +12,30 @@ extern "C" {
  * see the old object. Threads: one at a time. */
 typedef struct pst_writer pst_writer;
 
-/* Start an object. Ownership: pst_writer_free. Blocks: may wait for budget and for the store.
- * Errors: EXISTS and PRECONDITION may already come here, or at finalize. */
+/* Start an object. `call` holds for each later call on the writer: its cancel token, which must outlive
+ * the writer, ends any of them, its timeout starts anew with each.
+ * Ownership: pst_writer_free. Blocks: no; writing may wait for budget and for the store.
+ * Errors: as pst_put; EXISTS and PRECONDITION come with the first write that needs the store or at
+ * finalize. OVER_BUDGET, from here or from write, where the store takes no parts and the object exceeds
+ * the memory budget. */
 PST_API PST_NODISCARD pst_rc pst_writer_open(pst_store *store, pst_str key,
                                              const pst_write_options *options, const pst_call *call,
                                              pst_writer **out, pst_error *err);
 
-/* Append `len` bytes; they are copied. Blocks while the budget is used up by parts on their way. */
+/* Append `len` bytes; they are copied. Blocks while the budget is used up by parts on their way.
+ * Errors: also those of parts sent before. Every later call answers the same, until cancel or free. */
 PST_API PST_NODISCARD pst_rc pst_writer_write(pst_writer *writer, const void *data, size_t len,
                                               pst_error *err);
 
-/* Wait for all parts and publish the object: the only commit. `result` may be NULL. After a
- * retryable failure it may be called again. */
+/* Wait for all parts and publish the object: the only commit. `result` may be NULL. Where the commit
+ * itself failed with PST_ERR_RETRYABLE it may be called again; after success it gives the same result.
+ * Errors: DATA_LOSS when the store holds another size than was written; with PST_ERR_MAYBE_APPLIED the
+ * object may have been published all the same. */
 PST_API PST_NODISCARD pst_rc pst_writer_finalize(pst_writer *writer, pst_write_result *result,
                                                  pst_error *err);
 
-/* Drop everything written so far and leave nothing in the store. */
+/* Drop everything written so far and leave nothing in the store. May be repeated.
+ * Errors: those of aborting; DEADLINE when it goes on in the background. */
 PST_API PST_NODISCARD pst_rc pst_writer_cancel(pst_writer *writer, pst_error *err);
 
 /* Release the writer; one that was not finalized is cancelled, never committed. NULL is allowed. */
