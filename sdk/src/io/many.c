@@ -10,6 +10,7 @@
 #include <penstock/many.h>
 
 #include "core/error.h"
+#include "core/stack.h"
 #include "io/call.h"
 #include "io/get.h"
 #include "io/verb.h"
@@ -244,6 +245,7 @@ pst_rc pst_get_many(pst_store *store, const pst_get_item *items, size_t n,
         return pst_fail(err, PST_E_NO_MEMORY, "out of memory");
     many->deadline_ns = limit.deadline_ns;
     many->locked.results = results;
+    pst_stack_enter(); /* one batch, one flush at its end */
     for (uint32_t i = 0; i < many->n_lanes; i++) {
         pthread_mutex_lock(&many->gate.mutex);
         struct pst_get *get = take_item_locked(&many->lanes[i]);
@@ -251,6 +253,7 @@ pst_rc pst_get_many(pst_store *store, const pst_get_item *items, size_t n,
         if (get)
             start(get);
     }
+    pst_stack_leave();
     rc = wait_for_all(many, limit);
     drop(many);
     if (rc != PST_OK)

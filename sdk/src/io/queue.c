@@ -21,6 +21,7 @@
 #include <penstock/queue.h>
 
 #include "core/error.h"
+#include "core/stack.h"
 #include "core/store.h"
 #include "io/attr.h"
 #include "io/call.h"
@@ -42,7 +43,7 @@ struct item {
     struct pst_port *port;
     struct pst_get *get;
     struct pst_task *task;
-    pst_str key; /* in memory of get or task */
+    pst_str key;     /* in memory of get or task */
     pst_iov *bounce; /* copy the buffer here when the event is reaped */
     size_t n_bounce;
     pst_buffer *copy; /* of the source of a put */
@@ -496,8 +497,8 @@ static pst_rc make_item(struct pst_queue *queue, const pst_request *given, struc
     if (rc != PST_OK)
         return rc;
     if (request.kind < PST_REQ_GET || request.kind > PST_REQ_COPY || !request.store)
-        return pst_fail(err, PST_E_INVALID, request.store ? "unknown kind %u" : "no store (kind %u)",
-                        request.kind);
+        return pst_fail(err, PST_E_INVALID,
+                        request.store ? "unknown kind %u" : "no store (kind %u)", request.kind);
     struct item *item = calloc(1, sizeof(*item));
     if (!item)
         return pst_fail(err, PST_E_NO_MEMORY, "out of memory");
@@ -611,8 +612,10 @@ pst_rc pst_queue_submit(pst_queue *queue, const pst_request *requests, size_t n,
             ids[i] = item->id;
     }
     pthread_mutex_unlock(&queue->gate.mutex);
+    pst_stack_enter(); /* one batch: plugins get it in one go, with one flush at its end */
     for (size_t i = 0; i < n; i++)
         start_item(items[i], requests[i].max_attempts);
+    pst_stack_leave();
     free(items);
     return PST_OK;
 }
@@ -709,7 +712,8 @@ static struct item *next_victim_locked(struct pst_queue *queue, size_t *bucket, 
 {
     for (; *bucket < BUCKETS; ++*bucket, *after = 0) {
         struct item *best = NULL;
-        for (struct item *item = queue->locked.buckets[*bucket]; item; item = item->next_in_bucket) {
+        for (struct item *item = queue->locked.buckets[*bucket]; item;
+             item = item->next_in_bucket) {
             if (item->id > *after && (!best || item->id < best->id))
                 best = item;
         }
