@@ -224,8 +224,10 @@ static int read_rest_one_by_one(struct reader *reader, bool is_first_full)
             code = cli_fail_rc(reader->cli, rc, &err);
         else
             code = deliver(reader, buffer);
-        has_more = pst_buffer_size(buffer) == length;
-        reader->next += pst_buffer_size(buffer);
+        if (buffer) {
+            has_more = pst_buffer_size(buffer) == length;
+            reader->next += pst_buffer_size(buffer);
+        }
         pst_buffer_unref(buffer);
     }
     if (code == CLI_OK && stream->is_exact && stream->length != PST_UNKNOWN &&
@@ -258,7 +260,7 @@ int cli_stream_read(struct cli *cli, const struct cli_stream *stream)
         reader.deadline_ms = now_ms() + cli->call.timeout_ms;
 
     code = read_first(&reader, &first);
-    is_first_full = pst_buffer_size(first) == reader.range_bytes;
+    is_first_full = first && pst_buffer_size(first) == reader.range_bytes;
     pst_buffer_unref(first);
     if (code == CLI_OK && reader.object_size == PST_UNKNOWN) {
         code = read_rest_one_by_one(&reader, is_first_full);
