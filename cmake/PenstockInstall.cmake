@@ -6,7 +6,7 @@ install(TARGETS penstock_headers penstock penstock_static EXPORT PenstockTargets
     FILE_SET HEADERS
     LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
     ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
-if(TARGET penstock_cli)
+if(PENSTOCK_BUILD_CLI)
     install(TARGETS penstock_cli EXPORT PenstockTargets
         RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
     install(FILES ${PROJECT_BINARY_DIR}/cli/penstock.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)

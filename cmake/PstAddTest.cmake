@@ -1,7 +1,7 @@
 # pst_add_test(test_uri [INTERNAL] [SOURCES more.c ...] [LIBRARIES ...] [TIMEOUT_S 60] [SERIAL])
 #
 # Builds <name>.c of the current folder as one cmocka program and one ctest, labelled with the name
-# of the folder. INTERNAL links the archive and sees sdk/src; without it the test is a host like any
+# of the folder (of the plugin, for its own tests). INTERNAL links the archive and sees sdk/src; without it the test is a host like any
 # other: public headers and libpenstock.so.
 #
 # A test finds what it needs in its environment: PST_TEST_BIN (folder of the command),
@@ -15,6 +15,10 @@ function(pst_add_test name)
         message(FATAL_ERROR "pst_add_test(${name}): do not understand ${arg_UNPARSED_ARGUMENTS}")
     endif()
     cmake_path(GET CMAKE_CURRENT_SOURCE_DIR FILENAME label)
+    if(label STREQUAL tests) # plugins/file/tests
+        cmake_path(GET CMAKE_CURRENT_SOURCE_DIR PARENT_PATH label)
+        cmake_path(GET label FILENAME label)
+    endif()
 
     add_executable(${name} ${name}.c ${arg_SOURCES})
     target_compile_definitions(${name} PRIVATE _GNU_SOURCE=)
