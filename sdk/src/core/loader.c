@@ -15,12 +15,14 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/caps.h"
 #include "core/error.h"
+#include "util/elf.h"
 
 enum {
     TABLE_MAX_BYTES = 1 << 16, /* a struct_size above this is not a size */
@@ -257,12 +259,31 @@ static pst_rc reject_no_entry(const struct subject *s, void *library)
     return reject(s, "not a Penstock plugin: it does not export pst_plugin_open_1");
 }
 
+static pst_rc check_whole(const struct subject *s)
+{
+    uint64_t has_bytes, needs_bytes;
+    int failure = pst_elf_extent(s->path, &has_bytes, &needs_bytes);
+
+    if (failure == ENODEV)
+        return reject(s, "not a regular file");
+    if (failure)
+        return pst_fail_errno(s->err, PST_E_BAD_PLUGIN, failure, "%s %s", s->what, s->path);
+    if (has_bytes < needs_bytes)
+        return pst_fail(s->err, PST_E_BAD_PLUGIN,
+                        "%s %s: the file is cut: %" PRIu64 " bytes of at least %" PRIu64, s->what,
+                        s->path, has_bytes, needs_bytes);
+    return PST_OK;
+}
+
 pst_rc pst_loader_open(const char *path, const pst_host *host, struct pst_loaded **out,
                        pst_error *err)
 {
     const struct subject s = {"plugin", path, err};
     pst_plugin_open_1_fn entry;
+    pst_rc rc = check_whole(&s);
 
+    if (rc != PST_OK)
+        return rc;
     errno = 0;
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!library && errno == ENOMEM)
