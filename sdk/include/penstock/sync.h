@@ -15,6 +15,8 @@
 #ifndef PENSTOCK_SYNC_H
 #define PENSTOCK_SYNC_H
 
+#include <string.h>
+
 #include <penstock/plugin.h>
 
 enum { PST_SYNC_RUNNING = 0, PST_SYNC_PARKED = 1, PST_SYNC_READY = 2 };
@@ -38,13 +40,21 @@ static inline int pst_sync_cancelled(const pst_op *op)
     return __atomic_load_n(&job->cancelled, __ATOMIC_ACQUIRE) != 0;
 }
 
+/* An operation that was cancelled before its function ran. */
+static inline pst_rc pst_sync_end_cancelled(pst_op *op)
+{
+    op->err->code = PST_E_CANCELLED;
+    memcpy(op->err->message, "cancelled", sizeof("cancelled"));
+    return PST_E_CANCELLED;
+}
+
 static inline void pst_sync_run(void *arg)
 {
     pst_sync_job *job = (pst_sync_job *)arg;
     pst_op *op = job->op;
     pst_rc rc;
     for (;;) {
-        rc = pst_sync_cancelled(op) ? (pst_rc)PST_E_CANCELLED : job->call(job);
+        rc = pst_sync_cancelled(op) ? pst_sync_end_cancelled(op) : job->call(job);
         if (rc != PST_LATER)
             break;
         uint32_t expected = PST_SYNC_RUNNING;
