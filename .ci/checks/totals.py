@@ -51,7 +51,7 @@ def main():
         print(f"skipped: {name}: {allowed.get(name, 'not allowed to be skipped')}")
     if not passed and not failed and not skipped:
         sys.exit("totals: no test ran")
-    print(f"{cases} cases in {len(passed)} passing programs")
+    print(f"{cases} cases passed")
     print(f"{len(passed)} passed, {len(failed)} failed, {len(skipped)} skipped")
     sys.exit(1 if failed or forbidden else 0)
 
