@@ -416,10 +416,11 @@ out:
 
 void pst_resolved_fini(struct pst_resolved *resolved)
 {
-    for (size_t i = 0; i < resolved->n; i++) {
-        char *value = (char *)(uintptr_t)resolved->kv[i].value.ptr; /* ours, const for plugins */
-        explicit_bzero(value, resolved->kv[i].value.len);
-        free(value);
+    for (size_t i = 0; resolved->kv && i < resolved->n; i++) {
+        struct pst_option_value value = {0};
+        /* Ours, though const for plugins. */
+        memcpy(&value.value, &resolved->kv[i].value.ptr, sizeof(value.value));
+        pst_option_value_fini(&value);
     }
     free(resolved->kv);
     free(resolved->identity);

@@ -37,7 +37,7 @@ pst_rc pst_slots_no_memory(pst_error *err)
 
 int pst_slot_is_usable(const struct pst_slot *slot)
 {
-    return slot->state == PST_PLUGIN_FOUND || slot->state == PST_PLUGIN_STATIC;
+    return slot->about.id && (slot->state == PST_PLUGIN_FOUND || slot->state == PST_PLUGIN_STATIC);
 }
 
 static const char *slot_path(const struct pst_slot *slot)
@@ -180,10 +180,10 @@ static void log_found(const struct pst_registry *r)
 {
     for (size_t i = 0; i < r->n_slots; i++) {
         const struct pst_slot *slot = &r->slots[i];
-        if (slot->reason)
-            pst_logf(r->log, PST_LEVEL_INFO, "%s %s: %s",
-                     slot->state == PST_PLUGIN_SHADOWED ? "shadowed" : "skipped", slot_path(slot),
-                     slot->reason);
+        if (slot->state == PST_PLUGIN_SHADOWED)
+            pst_logf(r->log, PST_LEVEL_INFO, "plugin %s: %s", slot_path(slot), slot->reason);
+        else if (slot->reason)
+            pst_logf(r->log, PST_LEVEL_INFO, "plugin skipped: %s", slot->reason);
         if (slot->about.notes && slot->about.notes[0])
             pst_logf(r->log, PST_LEVEL_INFO, "plugin %s: %s", slot_path(slot), slot->about.notes);
     }
@@ -240,7 +240,7 @@ void pst_registry_free(struct pst_registry *r)
 {
     if (!r)
         return;
-    for (size_t i = 0; i < r->n_slots; i++) {
+    for (size_t i = 0; r->slots && i < r->n_slots; i++) {
         struct pst_slot *slot = &r->slots[i];
         struct pst_loaded *loaded = slot->locked.loaded;
         if (loaded && loaded->plugin.shutdown)
@@ -344,7 +344,7 @@ static int serves(const struct pst_slot *slot, pst_str scheme)
     return 0;
 }
 
-/* "no plugin serves 'x' (did you mean 'y'?); known schemes: a, b; skipped: reason; reason" */
+/* "no plugin serves 'x', did you mean 'y'?; known schemes: a, b; skipped: why; skipped: why" */
 static pst_rc fail_no_scheme(const struct pst_registry *r, pst_str scheme, pst_error *err)
 {
     char shown[72];
@@ -362,9 +362,7 @@ static pst_rc fail_no_scheme(const struct pst_registry *r, pst_str scheme, pst_e
             (void)pst_dynbuf_addf(&known, "%s%s", known.len ? ", " : "", *s);
         }
         if (slot->state == PST_PLUGIN_SKIPPED && n_skipped++ < NO_SCHEME_NAMED)
-            (void)pst_dynbuf_addf(&skipped, "%s%s (%s)",
-                                  skipped.len ? ", " : "; skipped: ", slot_path(slot),
-                                  slot->reason);
+            (void)pst_dynbuf_addf(&skipped, "; skipped: %s", slot->reason);
     }
     if (n_skipped > NO_SCHEME_NAMED)
         (void)pst_dynbuf_addf(&skipped, " and %zu more", n_skipped - NO_SCHEME_NAMED);

@@ -42,40 +42,49 @@ static char *join(const char *const *words)
     return joined;
 }
 
+static void fill_row(struct pst_slot *slot, char *schemes, pst_plugin_info *row)
+{
+    row->struct_size = (uint32_t)sizeof(*row);
+    row->caps = slot->about.caps;
+    row->id = slot->about.id ? slot->about.id : slot->static_name;
+    row->version = slot->about.version;
+    row->vendor = slot->about.vendor;
+    row->license = slot->about.license;
+    row->schemes = schemes;
+    row->manifest_path = slot->found ? slot->found->manifest_path : NULL;
+    row->library_path = slot->found ? slot->found->library_path : NULL;
+    tell_state(slot, &row->state, &row->reason);
+}
+
 pst_rc pst_registry_list(struct pst_registry *r, pst_plugin_info **out, size_t *n, pst_error *err)
 {
     pst_plugin_info *rows = calloc(r->n_slots + 1, sizeof(*rows));
+    char **schemes = calloc(r->n_slots + 1, sizeof(*schemes));
     pst_rc rc = PST_OK;
 
     *out = NULL;
     *n = 0;
-    if (!rows)
-        return pst_slots_no_memory(err);
+    if (!rows || !schemes) {
+        rc = pst_slots_no_memory(err);
+        goto out;
+    }
     for (size_t i = 0; i < r->n_slots; i++) {
-        struct pst_slot *slot = &r->slots[i];
-        pst_plugin_info *row = &rows[i];
-        row->struct_size = (uint32_t)sizeof(*row);
-        row->caps = slot->about.caps;
-        row->id = slot->about.id ? slot->about.id : slot->static_name;
-        row->version = slot->about.version;
-        row->vendor = slot->about.vendor;
-        row->license = slot->about.license;
-        row->manifest_path = slot->found ? slot->found->manifest_path : NULL;
-        row->library_path = slot->found ? slot->found->library_path : NULL;
-        tell_state(slot, &row->state, &row->reason);
-        row->schemes = join(slot->about.schemes);
-        if (!row->schemes)
+        schemes[i] = join(r->slots[i].about.schemes);
+        if (!schemes[i]) {
             rc = pst_slots_no_memory(err);
+            goto out;
+        }
+        fill_row(&r->slots[i], schemes[i], &rows[i]);
     }
-    if (rc == PST_OK) {
-        *out = pst_pack(rows, r->n_slots, sizeof(*rows), offsetof(pst_plugin_info, id), 8);
-        if (*out)
-            *n = r->n_slots;
-        else
-            rc = pst_slots_no_memory(err);
-    }
-    for (size_t i = 0; i < r->n_slots; i++)
-        free((char *)(uintptr_t)rows[i].schemes);
+    *out = pst_pack(rows, r->n_slots, sizeof(*rows), offsetof(pst_plugin_info, id), 8);
+    if (*out)
+        *n = r->n_slots;
+    else
+        rc = pst_slots_no_memory(err);
+out:
+    for (size_t i = 0; schemes && i < r->n_slots; i++)
+        free(schemes[i]);
+    free(schemes);
     free(rows);
     return rc;
 }
@@ -140,20 +149,24 @@ pst_rc pst_registry_config_list(struct pst_registry *r, const char *id, pst_conf
     all.rows = calloc(room, sizeof(*all.rows));
     all.values = calloc(room, sizeof(*all.values));
     all.details = calloc(room, sizeof(*all.details));
-    if (!all.rows || !all.values || !all.details)
+    if (!all.rows || !all.values || !all.details) {
         rc = pst_slots_no_memory(err);
-    for (size_t i = 0; rc == PST_OK && i < r->n_slots; i++) {
+        goto out;
+    }
+    for (size_t i = 0; i < r->n_slots; i++) {
         const struct pst_slot *slot = &r->slots[i];
-        if (pst_slot_is_usable(slot) && (!id || strcmp(slot->about.id, id) == 0))
-            rc = add_config(r, slot, &all, err);
+        if (!pst_slot_is_usable(slot) || (id && strcmp(slot->about.id, id) != 0))
+            continue;
+        rc = add_config(r, slot, &all, err);
+        if (rc != PST_OK)
+            goto out;
     }
-    if (rc == PST_OK) {
-        *out = pst_pack(all.rows, all.n, sizeof(*all.rows), offsetof(pst_config_entry, plugin), 7);
-        if (*out)
-            *n = all.n;
-        else
-            rc = pst_slots_no_memory(err);
-    }
+    *out = pst_pack(all.rows, all.n, sizeof(*all.rows), offsetof(pst_config_entry, plugin), 6);
+    if (*out)
+        *n = all.n;
+    else
+        rc = pst_slots_no_memory(err);
+out:
     for (size_t i = 0; i < all.n; i++) {
         pst_option_value_fini(&all.values[i]);
         free(all.details[i]);
