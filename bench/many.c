@@ -1,0 +1,176 @@
+/* many.c - get_many of 10,000 files of 64 KiB from the page cache.
+ *
+ * The plain side is what one would write by hand: threads that take the next file, open, fstat, pread,
+ * close. It keeps its results as Penstock does: packed into arenas of 2 MiB huge pages, all of them until
+ * the last file has been read (keep), or until a window of 512 has (release). Arenas that are given back
+ * are used again, up to as many bytes as Penstock holds on to; beyond that they go to the kernel. */
+#include "bench.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { N_FILES = 10000, FILE_BYTES = 64 << 10, RELEASE_WINDOW = 512 };
+enum { MAX_ARENAS = 1024, IDLE_ARENAS = 128 }; /* 256 MiB, as core/context.c has it */
+
+struct many {
+    struct bench *b;
+    size_t window; /* results kept at once */
+    char (*paths)[4096];
+    pst_store *store;
+    pst_get_item *items;
+    pst_get_result *results;
+
+    /* The plain side. */
+    pthread_mutex_t mutex;
+    char *current, *used[MAX_ARENAS], *idle[IDLE_ARENAS];
+    size_t current_used, n_used, n_idle;
+    atomic_size_t next;
+    pthread_barrier_t barrier;
+};
+
+/* ---- the plain side ---------------------------------------------------------------------------- */
+
+static char *take_memory(struct many *m, size_t bytes)
+{
+    char *memory;
+
+    pthread_mutex_lock(&m->mutex);
+    if (m->current == NULL || m->current_used + bytes > HUGE_BYTES) {
+        m->current = m->n_idle > 0 ? m->idle[--m->n_idle] : map_pages(HUGE_BYTES);
+        if (m->n_used == MAX_ARENAS)
+            die("too many arenas");
+        m->used[m->n_used++] = m->current;
+        m->current_used = 0;
+    }
+    memory = m->current + m->current_used;
+    m->current_used += (bytes + 63) / 64 * 64;
+    pthread_mutex_unlock(&m->mutex);
+    return memory;
+}
+
+static void release_memory(struct many *m)
+{
+    for (size_t i = 0; i < m->n_used; i++) {
+        if (m->n_idle < IDLE_ARENAS)
+            m->idle[m->n_idle++] = m->used[i];
+        else
+            unmap_pages(m->used[i], HUGE_BYTES);
+    }
+    m->n_used = 0;
+    m->current = NULL;
+}
+
+static void read_one(struct many *m, const char *path)
+{
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0 || fstat(fd, &st) != 0)
+        die("%s: errno %d", path, errno);
+    char *at = take_memory(m, (size_t)st.st_size);
+    for (off_t done = 0; done < st.st_size;) {
+        ssize_t n = pread(fd, at + done, (size_t)(st.st_size - done), done);
+
+        if (n <= 0)
+            die("%s: errno %d", path, errno);
+        done += n;
+    }
+    close(fd);
+}
+
+/* All threads stay for all windows, as those of a pool do. */
+static void read_windows(void *arg, unsigned int thread)
+{
+    struct many *m = arg;
+    size_t i;
+
+    for (size_t from = 0; from < N_FILES; from += m->window) {
+        size_t end = from + m->window < N_FILES ? from + m->window : N_FILES;
+
+        while ((i = atomic_fetch_add(&m->next, 1)) < end)
+            read_one(m, m->paths[i]);
+        pthread_barrier_wait(&m->barrier);
+        if (thread == 0) {
+            release_memory(m);
+            atomic_store(&m->next, end);
+        }
+        pthread_barrier_wait(&m->barrier);
+    }
+}
+
+static void plain(void *arg)
+{
+    struct many *m = arg;
+
+    pthread_barrier_init(&m->barrier, NULL, m->b->n_threads);
+    start_clock();
+    atomic_store(&m->next, 0);
+    run_threads(m->b->n_threads, read_windows, m);
+    stop_clock();
+    pthread_barrier_destroy(&m->barrier);
+}
+
+/* ---- Penstock ---------------------------------------------------------------------------------- */
+
+static void penstock(void *arg)
+{
+    struct many *m = arg;
+    const pst_many_options options = {.struct_size = sizeof options,
+                                      .max_in_flight = m->b->n_threads};
+    pst_error err = PST_ERROR_INIT;
+
+    start_clock();
+    for (size_t from = 0; from < N_FILES; from += m->window) {
+        size_t n = from + m->window < N_FILES ? m->window : N_FILES - from;
+
+        check(pst_get_many(m->store, m->items + from, n, &options, NULL, m->results, &err), &err);
+        for (size_t i = 0; i < n; i++) {
+            if (pst_buffer_size(m->results[i].buffer) != FILE_BYTES)
+                die("%s: %zu bytes", m->paths[from + i], pst_buffer_size(m->results[i].buffer));
+        }
+        pst_get_results_free(m->results, n);
+    }
+    stop_clock();
+}
+
+void bench_many(struct bench *b)
+{
+    struct many m = {.b = b, .mutex = PTHREAD_MUTEX_INITIALIZER};
+    pst_context *context = open_context(b, 0);
+    char name[32];
+
+    m.store = open_store(context);
+    m.paths = calloc(N_FILES, sizeof *m.paths);
+    m.items = calloc(N_FILES, sizeof *m.items);
+    m.results = calloc(N_FILES, sizeof *m.results);
+    if (m.paths == NULL || m.items == NULL || m.results == NULL)
+        die("out of memory");
+    for (unsigned int i = 0; i < N_FILES; i++) {
+        snprintf(name, sizeof name, "many.%05u", i);
+        path_of(b, name, m.paths[i], sizeof m.paths[i]);
+        write_file(m.paths[i], FILE_BYTES, i);
+        m.items[i] = (pst_get_item){.key = key_of(m.paths[i]), .length = PST_UNKNOWN};
+    }
+    m.window = N_FILES;
+    compare(b, "get_many, 10,000 x 64 KiB, all kept", (double)N_FILES * FILE_BYTES, plain, penstock,
+            &m, 0.7);
+    m.window = RELEASE_WINDOW;
+    compare(b, "get_many, 10,000 x 64 KiB, 512 kept", (double)N_FILES * FILE_BYTES, plain, penstock,
+            &m, 0.7);
+    for (size_t i = 0; i < N_FILES; i++)
+        remove_file(m.paths[i]);
+    while (m.n_idle > 0)
+        unmap_pages(m.idle[--m.n_idle], HUGE_BYTES);
+    free(m.paths);
+    free(m.items);
+    free(m.results);
+    pst_store_free(m.store);
+    pst_context_free(context);
+}
