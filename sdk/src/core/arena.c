@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 
 #include "core/core.h"
+#include "core/fault.h"
 #include "util/mutex.h"
 
 #define ARENA_BYTES ((size_t)2 << 20)
@@ -210,7 +211,7 @@ static int place_small_locked(struct pst_arenas *arenas, struct pst_buffer *buff
     arena->locked.used = at + buffer->capacity;
     arena->locked.n_refs++;
     buffer->arena = arena;
-    buffer->data = arena->base + at;
+    buffer->data = arena->base + at + (PST_FAULT(UNALIGNED) ? 8 : 0);
     return 1;
 }
 

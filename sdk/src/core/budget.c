@@ -2,6 +2,7 @@
 
 #include <stddef.h>
 
+#include "core/fault.h"
 #include "util/mutex.h"
 
 void pst_budget_init(struct pst_budget *b, uint64_t limit_bytes)
@@ -28,7 +29,7 @@ static void add_locked(struct pst_budget *b, uint64_t bytes)
 static int fits_locked(const struct pst_budget *b, uint64_t bytes)
 {
     uint64_t reserved = b->locked.reserved_bytes;
-    return reserved == b->locked.idle_bytes ||
+    return PST_FAULT(NO_BUDGET) || reserved == b->locked.idle_bytes ||
            (reserved <= b->limit_bytes && bytes <= b->limit_bytes - reserved);
 }
 

@@ -17,6 +17,7 @@
 
 #include "core/core.h"
 #include "core/error.h"
+#include "core/fault.h"
 #include "core/memory_limit.h"
 #include "core/port.h"
 #include "core/stack.h"
@@ -170,7 +171,6 @@ static void destroy_core(struct pst_core *core)
     pst_arenas_free(core->arenas);
     pst_budget_fini(&core->budget);
     pst_log_fini(&core->log);
-    pthread_cond_destroy(&core->idle);
     pthread_mutex_destroy(&core->mutex);
     free(core);
 }
@@ -194,7 +194,6 @@ static pst_rc build_core(const pst_context_options *config, struct pst_core **ou
     core->end_timer.arg = core;
     atomic_init(&core->refs, 1);
     pthread_mutex_init(&core->mutex, NULL);
-    pthread_cond_init(&core->idle, NULL);
     pst_log_init(&core->log, config->log, config->log_arg, config->log_level);
     pst_budget_init(&core->budget, config->memory_budget_bytes);
     uint64_t idle_max = config->memory_budget_bytes / 2;
@@ -279,7 +278,7 @@ pst_rc pst_core_of(pst_context *context, struct pst_core **out, pst_error *err)
     struct pst_core *core = atomic_load(&context->core);
     if (atomic_load(&context->is_freed))
         return pst_fail(err, PST_E_CANCELLED, "the context was freed");
-    if (core->generation != pst_fork_generation()) {
+    if (core->generation != pst_fork_generation() && !PST_FAULT(KEEP_CORE)) {
         pst_rc rc = rebuild(context, err);
         if (rc != PST_OK)
             return rc;
@@ -331,37 +330,58 @@ void pst_context_unref(pst_context *context)
     free(context);
 }
 
-/* Take a reference to some open port after `seen` ones, so that no lock is held while it is ended. */
-static struct pst_port *nth_port(struct pst_core *core, size_t n)
+/* Call fn for each port, with a reference and no lock held. Those that close meanwhile may be missed. */
+static void each_port(struct pst_core *core, void (*fn)(struct pst_port *, uint64_t),
+                      uint64_t deadline_ns)
 {
-    struct pst_port *found = NULL;
+    struct pst_port *previous = NULL;
     pthread_mutex_lock(&core->mutex);
-    for (struct pst_port *port = core->locked.ports; port && !found; port = port->next) {
-        if (n-- == 0)
-            found = pst_port_try_ref(port);
+    for (struct pst_port *port = core->locked.ports; port; port = port->next) {
+        if (!pst_port_try_ref(port))
+            continue; /* on its way out */
+        pthread_mutex_unlock(&core->mutex);
+        if (previous)
+            pst_port_unref(previous); /* kept until now, so that its `next` stayed good */
+        fn(port, deadline_ns);
+        previous = port;
+        pthread_mutex_lock(&core->mutex);
     }
     pthread_mutex_unlock(&core->mutex);
-    return found;
+    if (previous)
+        pst_port_unref(previous);
+}
+
+static void cancel_port(struct pst_port *port, uint64_t deadline_ns)
+{
+    (void)deadline_ns;
+    pst_port_cancel_all(port);
+}
+
+static void wait_port(struct pst_port *port, uint64_t deadline_ns)
+{
+    pst_port_wait_idle(port, deadline_ns);
+}
+
+/* No handle is left: what closes on other threads right now is waited for, so that after the free
+ * nothing of the context runs any more. */
+static void wait_closed(struct pst_core *core, uint64_t deadline_ns)
+{
+    while (atomic_load(&core->refs) > 1 && pst_now_ns() < deadline_ns)
+        usleep(50);
 }
 
 void pst_context_free(pst_context *context)
 {
-    struct pst_port *port;
     if (!context)
         return;
     atomic_store(&context->is_freed, 1);
     struct pst_core *core = atomic_load(&context->core);
     if (core->generation == pst_fork_generation()) {
         uint64_t deadline_ns = pst_now_ns() + END_WAIT_NS;
-        atomic_store(&core->is_closing, 1);
-        for (size_t i = 0; (port = nth_port(core, i)); i++) {
-            pst_port_cancel_all(port);
-            pst_port_unref(port);
-        }
-        for (size_t i = 0; (port = nth_port(core, i)); i++) {
-            pst_port_wait_idle(port, deadline_ns);
-            pst_port_unref(port);
-        }
+        each_port(core, cancel_port, deadline_ns);
+        each_port(core, wait_port, deadline_ns);
+        if (atomic_load(&context->refs) == 1)
+            wait_closed(core, deadline_ns);
     }
     pst_context_unref(context);
 }

@@ -25,7 +25,6 @@ struct pst_core {
     pst_host host; /* what plugins of this core see; host_private points back here */
     uint32_t generation; /* of fork; a core of another generation is never used */
     atomic_uint refs;    /* the context, each port */
-    atomic_int is_closing;
     pst_context_options config;
     struct pst_log log;
     struct pst_budget budget;
@@ -39,7 +38,6 @@ struct pst_core {
     atomic_ullong ops_submitted, ops_completed, retries, busy, bytes_read, bytes_written;
     atomic_ullong abandoned;
     pthread_mutex_t mutex;
-    pthread_cond_t idle; /* a port ended its last task */
     struct {
         struct pst_port *ports;   /* every open one */
         struct pst_store *stores; /* cache, by identity */

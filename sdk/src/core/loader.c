@@ -22,6 +22,7 @@
 
 #include "core/caps.h"
 #include "core/error.h"
+#include "core/fault.h"
 #include "util/elf.h"
 
 enum {
@@ -50,7 +51,7 @@ static pst_rc reject(const struct subject *s, const char *cause)
 
 static size_t copy_bytes(uint32_t theirs, size_t ours)
 {
-    return theirs < ours ? theirs : ours;
+    return theirs < ours && !PST_FAULT(COPY_WHOLE) ? theirs : ours;
 }
 
 static pst_rc check_plugin_table(const struct subject *s, const pst_plugin *p)
@@ -215,9 +216,12 @@ static pst_rc call_entry(const struct subject *s, pst_plugin_open_1_fn entry, co
 
 void pst_loader_free(struct pst_loaded *loaded)
 {
+    void *options;
+
     if (!loaded)
         return;
-    free((void *)(uintptr_t)loaded->options);
+    memcpy(&options, &loaded->options, sizeof(options)); /* ours, though const for its readers */
+    free(options);
     free(loaded);
 }
 

@@ -377,7 +377,7 @@ static json_t *option_to_json(const pst_option *o)
         failed = set_string(object, "env", o->env);
     if (!failed && o->choices[0])
         failed = set_string(object, "choices", o->choices);
-    if (!failed && o->min != o->max)
+    if (!failed && (o->min != 0 || o->max != 0)) /* min == max is "unbounded", but kept as it is */
         failed = set_integer(object, "min", o->min) || set_integer(object, "max", o->max);
     if (!failed && (o->flags & PST_OPT_SECRET))
         failed = json_object_set_new(object, "secret", json_true());

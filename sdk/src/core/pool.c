@@ -16,6 +16,7 @@
 
 #include <penstock/status.h>
 
+#include "core/fault.h"
 #include "core/stack.h"
 #include "util/mutex.h"
 
@@ -60,7 +61,8 @@ static void destroy(struct pst_pool *pool)
 
 void pst_share_init(struct pst_pool *pool, struct pst_share *share)
 {
-    uint32_t max = pool->max_threads - pool->max_threads / 4;
+    uint32_t spare = PST_FAULT(NO_SHARE) ? 0 : pool->max_threads / 4;
+    uint32_t max = pool->max_threads - spare;
     *share = (struct pst_share){.last = &share->first, .max_running = max ? max : 1};
 }
 

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/fault.h"
 #include "core/stack.h"
 #include "util/mutex.h"
 
@@ -35,7 +36,7 @@ static uint32_t at_plugin_max(const struct pst_port *port)
     uint32_t max = port->core->config.max_in_flight;
     if (port->limits.inflight_max > 0 && port->limits.inflight_max < max)
         max = port->limits.inflight_max;
-    if (port->loaded->plugin.threads == PST_THREADS_SERIAL)
+    if (port->loaded->plugin.threads == PST_THREADS_SERIAL && !PST_FAULT(IGNORE_SERIAL))
         max = 1;
     return max;
 }
@@ -53,7 +54,7 @@ static void read_info(struct pst_port *port)
     port->info.struct_size = sizeof(port->info);
     port->info.limits = &port->limits;
     loaded->ops.info(port->backend, &port->info);
-    port->info.caps &= loaded->caps; /* a store may offer less than its plugin, never more */
+    port->info.caps &= PST_FAULT(TRUST_CAPS) ? UINT64_MAX : loaded->caps; /* a store may offer less than its plugin, never more */
     narrow(&port->limits.inflight_max, loaded->limits.inflight_max);
     narrow(&port->limits.parts_max, loaded->limits.parts_max);
     narrow(&port->limits.list_page_max, loaded->limits.list_page_max);
@@ -148,6 +149,7 @@ struct pst_port *pst_port_try_ref(struct pst_port *port)
 static void close_port(struct pst_port *port)
 {
     struct pst_core *core = port->core;
+    port->loaded->ops.close(port->backend);
     pthread_mutex_lock(&core->mutex);
     if (port->prev)
         port->prev->next = port->next;
@@ -155,9 +157,7 @@ static void close_port(struct pst_port *port)
         core->locked.ports = port->next;
     if (port->next)
         port->next->prev = port->prev;
-    pthread_cond_broadcast(&core->idle);
     pthread_mutex_unlock(&core->mutex);
-    port->loaded->ops.close(port->backend);
     pthread_cond_destroy(&port->idle);
     pthread_mutex_destroy(&port->mutex);
     free(port->uri);
@@ -224,7 +224,7 @@ void pst_port_pump(struct pst_port *port)
             break;
         owes_flush |= pst_task_start(task, epoch) == PST_PENDING;
     }
-    if (owes_flush && port->loaded->ops.flush)
+    if (owes_flush && port->loaded->ops.flush && !PST_FAULT(NO_FLUSH))
         port->loaded->ops.flush(port->backend);
     pst_stack_leave();
 }

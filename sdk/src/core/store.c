@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/fault.h"
 
 #define END_WAIT_NS 1000000000u
 
@@ -288,6 +289,8 @@ void pst_store_free(pst_store *store)
         if (store->cached_in == core)
             leave_cache(core, store);
         pst_port_cancel_all(port);
+        if (PST_FAULT(CLOSE_EARLY))
+            port->loaded->ops.close(port->backend);
         pst_port_wait_idle(port, pst_now_ns() + END_WAIT_NS);
         pst_port_unref(port);
     }

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/fault.h"
 #include "core/port.h"
 #include "core/stack.h"
 
@@ -311,7 +312,10 @@ static void reset_attempt(struct pst_task *task)
 {
     pst_remove_result kept = task->result.remove;
     free_chunks(&task->chunks);
-    memset(task->op.scratch, 0, task->port->loaded->plugin.op_scratch);
+    if (!PST_FAULT(DIRTY_SCRATCH))
+        memset(task->op.scratch, 0, task->port->loaded->plugin.op_scratch);
+    if (PST_FAULT(PART_CHANGED) && task->slot == PST_SLOT_UPLOAD_PART && task->op.attempt > 1)
+        task->args.part.offset++;
     pst_error_clear(&task->error);
     task->error.attempt = task->op.attempt;
     task->error.max_attempts = task->op.max_attempts;
@@ -336,7 +340,7 @@ static void reset_attempt(struct pst_task *task)
         task->result.remove = kept;
         task->result.remove.struct_size = sizeof(task->result.remove);
         for (size_t i = 0; kept.status && i < task->args.remove.n_keys; i++)
-            kept.status[i] = PST_E_INTERNAL; /* for what the plugin leaves out */
+            kept.status[i] = PST_FAULT(TRUST_STATUS) ? PST_OK : PST_E_INTERNAL; /* for what the plugin leaves out */
         break;
     case PST_SLOT_LIST:
     case PST_SLOT_LIST_PAGE:
@@ -450,7 +454,7 @@ static void put_back(struct pst_task *task, uint64_t epoch)
     task->locked.state = PST_TASK_WAITING;
     task->locked.n_holds = 0;
     push_front_locked(task);
-    port->locked.is_blocked = port->locked.epoch == epoch;
+    port->locked.is_blocked = port->locked.epoch == epoch || PST_FAULT(LOSE_WAKE);
     if (port->locked.is_blocked && port->locked.n_at_plugin == 0) {
         /* Nothing is outstanding that could wake us, but for reads that wait for memory. */
         needs_memory = port->locked.n_parked > 0;
@@ -536,6 +540,8 @@ void pst_task_cancel(struct pst_task *task, pst_rc code)
             pst_reactor_arm(port->core->reactor, &task->rest_timer, 0);
     } else if (task->locked.state == PST_TASK_SUBMITTING) {
         task->locked.wants_cancel = 1;
+        if (PST_FAULT(CANCEL_EARLY))
+            port->loaded->ops.cancel(port->backend, &task->op);
     } else if (task->locked.state == PST_TASK_PENDING && !task->locked.is_completed) {
         task->locked.n_holds++;
         must_call = 1;
@@ -599,6 +605,8 @@ static void run_dst_ready(void *arg)
     if (must_call) {
         pst_stack_enter();
         port->loaded->ops.dst_ready(port->backend, &task->op);
+        if (PST_FAULT(DST_READY_TWICE))
+            port->loaded->ops.dst_ready(port->backend, &task->op);
         pst_stack_leave();
         drop_hold(task);
     }

@@ -97,21 +97,21 @@ pst_rc pst_fail_at(struct pst_port *port, const char *operation, pst_str key, ps
                    const pst_error *cause, pst_error *err)
 {
     char place[512];
+    pst_error line = PST_ERROR_INIT;
     if (!err)
         return rc;
-    if (!cause)
-        pst_error_clear(err);
-    else if (cause != err)
-        pst_error_copy(err, cause);
-    err->code = rc;
-    if (err->message[0] == '\0')
-        pst_fail(err, rc, "%s", pst_rc_text(rc));
-    pst_error_prefix(err, "%s %s/%s: ", operation, port->uri,
+    if (cause)
+        pst_error_copy(&line, cause);
+    line.code = rc;
+    if (line.message[0] == '\0')
+        snprintf(line.message, sizeof(line.message), "%s", pst_rc_text(rc));
+    pst_error_prefix(&line, "%s %s/%s: ", operation, port->uri,
                      pst_printable(key, place, sizeof(place)));
-    size_t used = strnlen(err->message, sizeof(err->message));
-    if (err->attempt > 1)
-        snprintf(err->message + used, sizeof(err->message) - used, " (attempt %u of %u)",
-                 err->attempt, err->max_attempts);
+    size_t used = strlen(line.message);
+    if (line.attempt > 1)
+        snprintf(line.message + used, sizeof(line.message) - used, " (attempt %u of %u)",
+                 line.attempt, line.max_attempts);
+    pst_error_copy(err, &line);
     return rc;
 }
 

@@ -24,6 +24,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/fault.h"
 #include "io/call.h"
 #include "io/retry.h"
 
@@ -537,6 +538,8 @@ static void leave_locked(struct pst_get *get, struct pst_task *task)
 
 static int is_same_version(const struct pst_get *get, const pst_read_result *r)
 {
+    if (PST_FAULT(NO_VERSION_CHECK))
+        return 1;
     if (r->object_size != get->outcome.object_size)
         return 0;
     if (get->outcome.etag_strength == PST_ETAG_NONE)
@@ -764,7 +767,7 @@ static void on_first(struct pst_task *task, pst_rc rc)
     if (rc != PST_OK)
         fail_locked(get, rc, &task->error);
     rc = get->locked.rc;
-    int is_unpinned = get->outcome.etag_strength != PST_ETAG_STRONG &&
+    int is_unpinned = get->outcome.etag_strength != PST_ETAG_STRONG && !PST_FAULT(PIN_WEAK) &&
                       !(get->spec.flags & PST_READ_ALLOW_UNPINNED);
     if (rc == PST_OK && total > n_read && is_unpinned) {
         get->locked.next = 0; /* one request for all of it: nothing to mix */

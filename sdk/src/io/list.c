@@ -21,6 +21,7 @@
 #include <penstock/list.h>
 
 #include "core/error.h"
+#include "core/fault.h"
 #include "core/stack.h"
 #include "io/call.h"
 #include "io/page.h"
@@ -142,7 +143,8 @@ static pst_rc on_emit(struct pst_task *task, const pst_entry *entries, size_t n,
     struct walk *walk = task->owner;
     if (walk->page_attempt !=
         task->op.attempt) { /* the attempt before failed: forget its entries */
-        pst_page_clear(&walk->page);
+        if (!PST_FAULT(KEEP_FAILED_ENTRIES))
+            pst_page_clear(&walk->page);
         walk->page_attempt = task->op.attempt;
     }
     pst_rc rc = pst_page_add(&walk->page, &walk->rules, entries, n, stride);

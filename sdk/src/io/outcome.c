@@ -3,11 +3,14 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/fault.h"
 #include "io/call.h"
 
 pst_sum pst_sum_crc32c(uint32_t crc32c)
 {
     pst_sum sum = {.algorithm = PST_SUM_CRC32C, .scope = PST_SCOPE_OBJECT, .length = 4};
+    if (PST_FAULT(WRONG_SUM))
+        crc32c ^= 1;
     for (unsigned i = 0; i < 4; i++)
         sum.bytes[i] = (uint8_t)(crc32c >> (24 - 8 * i));
     return sum;

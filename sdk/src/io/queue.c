@@ -763,8 +763,14 @@ static void drop_stores(struct pst_queue *queue)
 
 void pst_queue_free(pst_queue *queue)
 {
-    if (!queue || queue->generation != pst_fork_generation())
+    if (!queue)
         return;
+    if (queue->generation != pst_fork_generation()) {
+        /* A fork child: the lock may be held for ever, the items are the parent's. */
+        close(queue->fd);
+        pst_context_unref(queue->context);
+        return;
+    }
     struct pst_limit limit = {pst_now_ns() + END_WAIT_NS, NULL};
     stop_all(queue);
     pthread_mutex_lock(&queue->gate.mutex);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/fault.h"
 #include "io/call.h"
 #include "io/get.h"
 #include "io/verb.h"
@@ -57,7 +58,7 @@ static pst_rc wait_for(struct pst_get *get, struct waiter *waiter, struct pst_li
         pst_get_stop(get, why);
         pthread_mutex_lock(&waiter->gate.mutex);
         limit = (struct pst_limit){0, NULL};
-        if (!is_pinned && !waiter->locked.is_done) {
+        if ((!is_pinned || PST_FAULT(RETURN_EARLY)) && !waiter->locked.is_done) {
             waiter->locked.is_abandoned = 1;
             pst_get_abandon(get);
             break;
@@ -199,7 +200,7 @@ pst_rc pst_get_suffix(pst_store *store, pst_str key, uint64_t length,
     pst_rc rc = pst_store_port(store, &port, err);
     if (rc != PST_OK)
         return rc;
-    int is_single = pst_port_has(port, PST_CAP_READ_SUFFIX) &&
+    int is_single = (pst_port_has(port, PST_CAP_READ_SUFFIX) || PST_FAULT(SUFFIX_ANYWAY)) &&
                     length <= port->core->config.first_read_bytes;
     pst_port_unref(port);
     return is_single ? read_buffer(store, &spec, options, call, out, info, err)

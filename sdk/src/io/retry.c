@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 #include "core/error.h"
+#include "core/fault.h"
 #include "core/port.h"
 
 #define BASE_NS 50000000u    /* first back-off: up to 50 ms */
@@ -48,6 +49,8 @@ static uint64_t mix(uint64_t x) /* splitmix64, Vigna 2015 */
 /* May it run twice when the first may have reached the store? */
 static int is_repeatable(const struct pst_task *task)
 {
+    if (PST_FAULT(REPEAT_CONDITIONAL))
+        return 1;
     switch (task->slot) {
     case PST_SLOT_PUT:
         return !(task->args.put.flags & PST_PUT_CREATE_ONLY) && task->args.put.if_match.len == 0;
@@ -109,7 +112,7 @@ static void on_done(struct pst_task *task, pst_rc rc)
         task->then(task, rc);
         return;
     }
-    task->op.attempt++;
+    task->op.attempt += PST_FAULT(NO_ATTEMPT) ? 0 : 1;
     atomic_fetch_add_explicit(&port->core->retries, 1, memory_order_relaxed);
     pst_logf(&port->core->log, PST_LEVEL_INFO, "%s %s failed (%s), attempt %u of %u in %llu ms",
              pst_slot_name(task->slot), port->uri, task->error.message, task->op.attempt,

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/fault.h"
 #include "core/stack.h"
 #include "io/attr.h"
 #include "io/outcome.h"
@@ -94,6 +95,8 @@ static void destroy_sink(void *arg)
     if (sink->locked.upload) {
         pst_stack_enter();
         sink->port->loaded->ops.upload_free(sink->locked.upload);
+        if (PST_FAULT(FREE_UPLOAD_TWICE))
+            sink->port->loaded->ops.upload_free(sink->locked.upload);
         pst_stack_leave();
     }
     pst_task_unref(sink->abort_task);

@@ -1,0 +1,96 @@
+/* Contract 12: a child works on its own, with nothing of the parent's. */
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "contract.h"
+
+struct job {
+    pst_op *op;
+    const pst_read_args *args;
+    pst_read_result *result;
+};
+
+static void read_now(void *arg)
+{
+    struct job *job = arg;
+    pst_rc rc = puppet_read(job->op, job->args, job->result);
+    atomic_fetch_sub(&puppet.n_outstanding, 1);
+    job->op->host->complete(job->op->host, job->op, rc);
+}
+
+/* Needs a thread of the host: one that is gone in the child. */
+static pst_rc run_on_pool(pst_backend *b, pst_op *op, const pst_read_args *a, pst_read_result *r)
+{
+    struct job *job = op->scratch;
+    (void)b;
+    *job = (struct job){op, a, r};
+    pst_rc rc = op->host->exec(op->host, op, PST_POOL_BLOCKING, read_now, job);
+    return rc == PST_OK ? (pst_rc)PST_PENDING : rc;
+}
+
+static int read_once(pst_store *store)
+{
+    pst_buffer *buffer = NULL;
+    if (pst_get(store, object_key, NULL, NULL, &buffer, NULL, NULL) != PST_OK)
+        return 0;
+    int is_right = pst_buffer_size(buffer) == 10 &&
+                   memcmp(pst_buffer_data(buffer), "0123456789", 10) == 0;
+    pst_buffer_unref(buffer);
+    return is_right;
+}
+
+/* In the child. Returns its exit status; an alarm ends one that hangs. */
+static int child(pst_context *context, pst_store *store, pst_queue *queue, pst_buffer *old)
+{
+    pst_event event;
+    size_t n;
+    alarm(5);
+    if (!read_once(store))
+        return 1;
+    if (pst_queue_wait(queue, &event, 1, 0, NULL, &n, NULL) != PST_E_FORKED)
+        return 2;
+    if (atomic_load(&puppet.n_fork_child) != 1 || atomic_load(&puppet.n_open) != 2)
+        return 3;
+    if (memcmp(pst_buffer_data(old), "0123456789", 10) != 0)
+        return 4;
+    pst_buffer_unref(old);
+    pst_queue_free(queue);
+    pst_store_free(store);
+    pst_context_free(context);
+    return atomic_load(&puppet.n_closed) == 1 ? 0 : 5; /* its own, not the parent's */
+}
+
+static void test_fork__child_reads_and_parent_goes_on(void **state)
+{
+    pst_buffer *old = NULL;
+    pst_queue *queue;
+    int status = 0;
+    (void)state;
+    puppet.hooks.read = run_on_pool;
+    pst_context *context = puppet_context(NULL);
+    pst_store *store = puppet_store(context, "puppet");
+    assert_int_equal(pst_queue_new(context, &queue, NULL), PST_OK);
+    assert_true(read_once(store)); /* the parent's threads run */
+    assert_int_equal(pst_get(store, object_key, NULL, NULL, &old, NULL, NULL), PST_OK);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0)
+        _exit(child(context, store, queue, old));
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+    assert_true(read_once(store));
+    pst_buffer_unref(old);
+    pst_queue_free(queue);
+    pst_store_free(store);
+    pst_context_free(context);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CONTRACT_TEST(test_fork__child_reads_and_parent_goes_on),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,276 @@
+/* Contract 2 and 18: late destinations, the budget, alignment. */
+#include <stdlib.h>
+
+#include "contract.h"
+
+#define MIB ((size_t)1 << 20)
+
+static char *big;
+static pst_read_result *parked_result;
+static const pst_read_args *parked_args;
+
+/* A read that was granted its memory keeps it until released; one that was not waits for dst_ready. */
+static pst_rc park(pst_backend *b, pst_op *op, const pst_read_args *a, pst_read_result *r)
+{
+    (void)b;
+    parked_args = a;
+    parked_result = r;
+    pst_rc rc = puppet_read(op, a, r);
+    if (rc == PST_OK)
+        return puppet_hold(op);
+    return rc == PST_LATER ? PST_PENDING : rc;
+}
+
+static void ask_again(pst_backend *b, pst_op *op)
+{
+    (void)b;
+    pst_rc rc = puppet_read(op, parked_args, parked_result);
+    if (rc != PST_LATER) {
+        atomic_fetch_sub(&puppet.n_outstanding, 1);
+        op->host->complete(op->host, op, rc);
+    }
+}
+
+static void submit_get(pst_queue *queue, pst_store *store, uint64_t user_data)
+{
+    const pst_request request = {.struct_size = sizeof(request),
+                                 .kind = PST_REQ_GET,
+                                 .user_data = user_data,
+                                 .length = PST_UNKNOWN,
+                                 .store = store,
+                                 .key = object_key};
+    assert_int_equal(pst_queue_submit(queue, &request, 1, NULL, NULL), PST_OK);
+}
+
+/* 2. What exceeds the free budget waits, is told once, and goes on. */
+static void test_dst__second_read_waits_for_the_first_and_is_told_once(void **state)
+{
+    const pst_context_options options = {.struct_size = sizeof(options),
+                                         .memory_budget_bytes = 3 * MIB};
+    pst_queue *queue;
+    pst_event event;
+    size_t n = 0;
+    (void)state;
+    puppet.body = big;
+    puppet.body_len = 2 * MIB;
+    puppet.hooks.read = park;
+    puppet.hooks.dst_ready = ask_again;
+    pst_context *context = puppet_context(&options);
+    pst_store *store = puppet_store(context, "puppet");
+    assert_int_equal(pst_queue_new(context, &queue, NULL), PST_OK);
+    submit_get(queue, store, 1);
+    puppet_wait_held(1);
+    submit_get(queue, store, 2); /* 2 + 2 MiB do not fit into 3 */
+    pst_stats stats = {.struct_size = sizeof(stats)};
+    pst_context_stats(context, &stats);
+    assert_true(stats.in_flight_bytes <= 3 * MIB);
+    assert_int_equal(atomic_load(&puppet.n_dst_ready), 0);
+    puppet_release(0, PST_OK);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pst_queue_wait(queue, &event, 1, 10000, NULL, &n, NULL), PST_OK);
+        assert_int_equal(n, 1);
+        assert_int_equal(event.status, PST_OK);
+        assert_int_equal(pst_buffer_size(event.buffer), 2 * MIB);
+        pst_event_fini(&event);
+    }
+    assert_int_equal(atomic_load(&puppet.n_dst_ready), 1);
+    pst_context_stats(context, &stats);
+    assert_true(stats.peak_in_flight_bytes <= 3 * MIB);
+    assert_int_equal(stats.in_flight_bytes, 0);
+    pst_queue_free(queue);
+    pst_store_free(store);
+    pst_context_free(context);
+}
+
+/* 2. Cancelled while it waits: the plugin asks, hears of it and ends. */
+static void test_dst__parked_read_can_be_cancelled(void **state)
+{
+    const pst_context_options options = {.struct_size = sizeof(options),
+                                         .memory_budget_bytes = 3 * MIB};
+    pst_queue *queue;
+    pst_event event;
+    size_t n = 0;
+    uint64_t id = 0;
+    (void)state;
+    puppet.body = big;
+    puppet.body_len = 2 * MIB;
+    puppet.hooks.read = park;
+    puppet.hooks.dst_ready = ask_again;
+    pst_context *context = puppet_context(&options);
+    pst_store *store = puppet_store(context, "puppet");
+    assert_int_equal(pst_queue_new(context, &queue, NULL), PST_OK);
+    submit_get(queue, store, 1);
+    puppet_wait_held(1);
+    const pst_request request = {.struct_size = sizeof(request),
+                                 .kind = PST_REQ_GET,
+                                 .length = PST_UNKNOWN,
+                                 .store = store,
+                                 .key = object_key};
+    assert_int_equal(pst_queue_submit(queue, &request, 1, &id, NULL), PST_OK);
+    pst_queue_cancel(queue, id);
+    assert_int_equal(pst_queue_wait(queue, &event, 1, 10000, NULL, &n, NULL), PST_OK);
+    assert_int_equal(event.status, PST_E_CANCELLED);
+    pst_event_fini(&event);
+    puppet_wait_count(&puppet.n_dst_ready, 1);
+    puppet_release(0, PST_OK);
+    assert_int_equal(pst_queue_wait(queue, &event, 1, 10000, NULL, &n, NULL), PST_OK);
+    assert_int_equal(event.status, PST_OK);
+    pst_event_fini(&event);
+    pst_queue_free(queue);
+    pst_store_free(store);
+    pst_context_free(context);
+    assert_int_equal(atomic_load(&puppet.n_dst_ready), 1);
+}
+
+/* 2. What can never fit fails at once and names both sizes. */
+static void test_get__object_over_the_whole_budget_names_both_sizes(void **state)
+{
+    const pst_context_options options = {.struct_size = sizeof(options),
+                                         .memory_budget_bytes = 1 * MIB};
+    pst_error err = PST_ERROR_INIT;
+    pst_buffer *buffer = NULL;
+    (void)state;
+    puppet.body = big;
+    puppet.body_len = 2 * MIB;
+    pst_context *context = puppet_context(&options);
+    pst_store *store = puppet_store(context, "puppet");
+    assert_int_equal(pst_get(store, object_key, NULL, NULL, &buffer, NULL, &err),
+                     PST_E_OVER_BUDGET);
+    assert_non_null(strstr(err.message, "2097152"));
+    assert_non_null(strstr(err.message, "1048576"));
+    pst_store_free(store);
+    pst_context_free(context);
+}
+
+/* 2. get_many over the budget streams; results that were handed out do not count. */
+static void test_get_many__over_the_budget_ends(void **state)
+{
+    const pst_context_options options = {.struct_size = sizeof(options),
+                                         .memory_budget_bytes = 3 * MIB};
+    const pst_many_options many = {.struct_size = sizeof(many), .max_in_flight = 8};
+    pst_get_item items[16];
+    pst_get_result results[16];
+    (void)state;
+    puppet.body = big;
+    puppet.body_len = 2 * MIB;
+    pst_context *context = puppet_context(&options);
+    pst_store *store = puppet_store(context, "puppet");
+    for (size_t i = 0; i < 16; i++)
+        items[i] = (pst_get_item){object_key, 0, PST_UNKNOWN};
+    assert_int_equal(pst_get_many(store, items, 16, &many, NULL, results, NULL), PST_OK);
+    pst_stats stats = {.struct_size = sizeof(stats)};
+    pst_context_stats(context, &stats);
+    assert_true(stats.peak_in_flight_bytes <= 3 * MIB);
+    assert_true(stats.handed_out_bytes >= 32 * MIB);
+    pst_get_results_free(results, 16);
+    pst_store_free(store);
+    pst_context_free(context);
+}
+
+/* 2. A reply that does not tell its length gets grants that grow. */
+static pst_rc unknown_length(pst_backend *b, pst_op *op, const pst_read_args *a,
+                             pst_read_result *r)
+{
+    pst_dst_args ask = {.struct_size = sizeof(ask),
+                        .length = PST_UNKNOWN,
+                        .capacity = PST_UNKNOWN,
+                        .object_size = PST_UNKNOWN};
+    (void)b;
+    uint64_t room = a->length < puppet.body_len ? a->length : puppet.body_len;
+    while (r->n_read < room) {
+        pst_dst_grant grant = {.struct_size = sizeof(grant)};
+        pst_rc rc = op->host->dst(op->host, op, &ask, &grant);
+        if (rc != PST_OK)
+            return rc;
+        for (size_t i = 0; i < grant.n_dst && r->n_read < room; i++) {
+            uint64_t span = room - r->n_read;
+            span = span < grant.dst[i].len ? span : grant.dst[i].len;
+            memcpy(grant.dst[i].ptr, puppet.body + r->n_read, span);
+            r->n_read += span;
+        }
+        ask.flags = PST_DST_MORE;
+    }
+    return PST_OK;
+}
+
+static void test_get__reply_of_unknown_length_is_whole(void **state)
+{
+    const pst_context_options options = {.struct_size = sizeof(options),
+                                         .first_read_bytes = 4 * MIB};
+    pst_buffer *buffer = NULL;
+    (void)state;
+    puppet.body = big;
+    puppet.body_len = 3 * MIB + 17;
+    puppet.hooks.read = unknown_length;
+    pst_context *context = puppet_context(&options);
+    pst_store *store = puppet_store(context, "puppet");
+    assert_int_equal(pst_get(store, object_key, NULL, NULL, &buffer, NULL, NULL), PST_OK);
+    assert_int_equal(pst_buffer_size(buffer), puppet.body_len);
+    assert_memory_equal(pst_buffer_data(buffer), big, puppet.body_len);
+    pst_buffer_unref(buffer);
+    pst_store_free(store);
+    pst_context_free(context);
+}
+
+/* 18. Memory is aligned as the store asked. */
+static const void *granted;
+
+static pst_rc note_grant(pst_backend *b, pst_op *op, const pst_read_args *a, pst_read_result *r)
+{
+    const pst_dst_args ask = {.struct_size = sizeof(ask),
+                              .length = 10,
+                              .capacity = 4096,
+                              .object_size = 10};
+    pst_dst_grant grant = {.struct_size = sizeof(grant)};
+    (void)b;
+    (void)a;
+    pst_rc rc = op->host->dst(op->host, op, &ask, &grant);
+    if (rc != PST_OK)
+        return rc;
+    granted = grant.dst[0].ptr;
+    assert_true(grant.capacity >= 4096);
+    memset(grant.dst[0].ptr, 'x', 4096); /* O_DIRECT writes whole blocks */
+    r->n_read = 10;
+    r->object_size = 10;
+    return PST_OK;
+}
+
+static void test_dst__grant_is_aligned_and_the_result_is_trimmed(void **state)
+{
+    pst_buffer *buffers[3];
+    (void)state;
+    puppet.limits.mem_align = 4096;
+    puppet.limits.io_align = 4096;
+    puppet.hooks.read = note_grant;
+    pst_context *context = puppet_context(NULL);
+    pst_store *store = puppet_store(context, "puppet");
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(pst_get(store, object_key, NULL, NULL, &buffers[i], NULL, NULL), PST_OK);
+        assert_int_equal((uintptr_t)granted % 4096, 0);
+        assert_int_equal(pst_buffer_size(buffers[i]), 10);
+    }
+    for (int i = 0; i < 3; i++)
+        pst_buffer_unref(buffers[i]);
+    pst_store_free(store);
+    pst_context_free(context);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CONTRACT_TEST(test_dst__second_read_waits_for_the_first_and_is_told_once),
+        CONTRACT_TEST(test_dst__parked_read_can_be_cancelled),
+        CONTRACT_TEST(test_get__object_over_the_whole_budget_names_both_sizes),
+        CONTRACT_TEST(test_get_many__over_the_budget_ends),
+        CONTRACT_TEST(test_get__reply_of_unknown_length_is_whole),
+        CONTRACT_TEST(test_dst__grant_is_aligned_and_the_result_is_trimmed),
+    };
+    big = malloc(4 * MIB);
+    if (!big)
+        return 1;
+    for (size_t i = 0; i < 4 * MIB; i++)
+        big[i] = (char)(i * 2654435761u >> 13);
+    int rc = cmocka_run_group_tests(tests, NULL, NULL);
+    free(big);
+    return rc;
+}
