@@ -51,16 +51,16 @@ static int start_file(void *arg, uint64_t object_size, const char *etag)
 
 static int write_fd(const struct getter *getter, const char *data, size_t len)
 {
-    while (len > 0) {
+    while (len > 0 && !cli_interrupted(getter->cli)) {
         ssize_t n = write(getter->fd, data, len);
         if (n < 0 && errno == EPIPE)
             return CLI_STOP; /* the reader of a FIFO went away */
-        if (n < 0 && (errno != EINTR || cli_interrupted(getter->cli)))
+        if (n < 0 && errno != EINTR)
             return cli_fail_errno(getter->cli, errno, "%s", getter->file.arg);
         data += n > 0 ? n : 0;
         len -= n > 0 ? (size_t)n : 0;
     }
-    return CLI_OK;
+    return cli_interrupted(getter->cli) ? CLI_INTERRUPTED : CLI_OK;
 }
 
 static int write_file(void *arg, const void *data, size_t len)

@@ -243,14 +243,17 @@ static void write_all(struct cli *cli, const char *data, size_t len)
     struct cli_output *output = cli->output;
 
     while (len > 0 && atomic_load(&output->sys_errno) == 0) {
-        ssize_t n = write(STDOUT_FILENO, data, len);
-        if (n >= 0) {
+        /* A signal may also have cut the write before short: the next one would sleep again. */
+        ssize_t n = cli_interrupted(cli) ? -1 : write(STDOUT_FILENO, data, len);
+        if (n < 0 && cli_interrupted(cli)) {
+            atomic_store(&output->sys_errno, EINTR);
+        } else if (n >= 0) {
             data += n;
             len -= (size_t)n;
         } else if (errno == EAGAIN) {
             struct pollfd pollfd = {.fd = STDOUT_FILENO, .events = POLLOUT};
             (void)poll(&pollfd, 1, -1);
-        } else if (errno != EINTR || cli_interrupted(cli)) {
+        } else if (errno != EINTR) {
             atomic_store(&output->sys_errno, errno);
         }
     }
@@ -312,8 +315,10 @@ int cli_output_finish(struct cli *cli)
     flush_locked(cli);
     pthread_mutex_unlock(&cli->output->mutex);
     sys_errno = atomic_load(&cli->output->sys_errno);
-    if (sys_errno == 0 || sys_errno == EPIPE || sys_errno == EINTR)
+    if (sys_errno == 0 || sys_errno == EPIPE)
         return CLI_OK;
+    if (sys_errno == EINTR)
+        return CLI_INTERRUPTED;
     cli_fail_errno(cli, sys_errno, "cannot write to standard output");
     return CLI_IO;
 }
