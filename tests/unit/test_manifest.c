@@ -113,6 +113,21 @@ static void test_manifest__what_was_written_reads_back_equal(void **state)
     pst_manifest_fini(&again);
 }
 
+static void test_manifest__range_that_bounds_nothing_reads_back_equal(void **state)
+{
+    struct pst_manifest m, again;
+    char *json;
+
+    (void)state;
+    parse(with("\"max\": 1073741824", "\"max\": 1"), &m); /* found by the fuzzer */
+    assert_int_equal(pst_manifest_write(&m, &json, NULL), PST_OK);
+    parse(json, &again);
+    assert_int_equal(pst_manifest_compare(&m, "a", &again, "b", NULL), PST_OK);
+    free(json);
+    pst_manifest_fini(&m);
+    pst_manifest_fini(&again);
+}
+
 static void test_manifest__is_written_sorted_with_a_newline_at_the_end(void **state)
 {
     struct pst_manifest m;
@@ -427,6 +442,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_manifest__every_member_is_read),
         cmocka_unit_test(test_manifest__what_was_written_reads_back_equal),
+        cmocka_unit_test(test_manifest__range_that_bounds_nothing_reads_back_equal),
         cmocka_unit_test(test_manifest__is_written_sorted_with_a_newline_at_the_end),
         cmocka_unit_test(test_manifest__optional_members_may_be_absent),
         cmocka_unit_test(test_manifest__missing_member_is_named),
