@@ -246,8 +246,7 @@ static void test_retry__attempts_are_numbered_until_one_succeeds(void **state)
     pst_context_free(context);
 }
 
-static pst_rc fail_for_good(pst_backend *b, pst_op *op, const pst_read_args *a,
-                            pst_read_result *r)
+static pst_rc fail_for_good(pst_backend *b, pst_op *op, const pst_read_args *a, pst_read_result *r)
 {
     (void)b;
     (void)op;

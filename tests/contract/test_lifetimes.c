@@ -114,8 +114,7 @@ static void test_close__waits_for_an_operation_that_is_slow_to_end(void **state)
 /* 4. A cancel that comes while submit is on the stack waits until it has answered PENDING. */
 static atomic_int cancels_during_submit;
 
-static pst_rc wait_in_submit(pst_backend *b, pst_op *op, const pst_read_args *a,
-                             pst_read_result *r)
+static pst_rc wait_in_submit(pst_backend *b, pst_op *op, const pst_read_args *a, pst_read_result *r)
 {
     const struct timespec tick = {.tv_nsec = 1000000};
     (void)b;

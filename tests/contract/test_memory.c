@@ -168,8 +168,7 @@ static void test_get_many__over_the_budget_ends(void **state)
 }
 
 /* 2. A reply that does not tell its length gets grants that grow. */
-static pst_rc unknown_length(pst_backend *b, pst_op *op, const pst_read_args *a,
-                             pst_read_result *r)
+static pst_rc unknown_length(pst_backend *b, pst_op *op, const pst_read_args *a, pst_read_result *r)
 {
     pst_dst_args ask = {.struct_size = sizeof(ask),
                         .length = PST_UNKNOWN,
@@ -217,10 +216,8 @@ static const void *granted;
 
 static pst_rc note_grant(pst_backend *b, pst_op *op, const pst_read_args *a, pst_read_result *r)
 {
-    const pst_dst_args ask = {.struct_size = sizeof(ask),
-                              .length = 10,
-                              .capacity = 4096,
-                              .object_size = 10};
+    const pst_dst_args ask = {
+        .struct_size = sizeof(ask), .length = 10, .capacity = 4096, .object_size = 10};
     pst_dst_grant grant = {.struct_size = sizeof(grant)};
     (void)b;
     (void)a;

@@ -86,8 +86,7 @@ static void test_weak_etag__object_is_read_by_a_single_request(void **state)
 
 static void test_weak_etag__may_be_split_when_the_caller_allows_it(void **state)
 {
-    const pst_read_options allow = {.struct_size = sizeof(allow),
-                                    .flags = PST_READ_ALLOW_UNPINNED};
+    const pst_read_options allow = {.struct_size = sizeof(allow), .flags = PST_READ_ALLOW_UNPINNED};
     pst_buffer *buffer;
     (void)state;
     use_body();

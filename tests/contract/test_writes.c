@@ -219,8 +219,7 @@ static void test_part__is_resent_identical(void **state)
 }
 
 /* 15. What a failed attempt listed is forgotten. */
-static pst_rc list_then_fail(pst_backend *b, pst_op *op, const pst_list_args *a,
-                             pst_list_result *r)
+static pst_rc list_then_fail(pst_backend *b, pst_op *op, const pst_list_args *a, pst_list_result *r)
 {
     const pst_entry entries[] = {{.key = PST_STR("a")}, {.key = PST_STR("b")}};
     int is_first = atomic_load(&puppet.n_submits) == 1;

@@ -230,7 +230,8 @@ pst_buffer *pst_buffer_new(struct pst_arenas *arenas, size_t capacity, size_t al
         return buffer;
     pthread_mutex_lock(&arenas->mutex);
     if (capacity <= SMALL_MAX) {
-        is_placed = place_small_locked(arenas, buffer, align > MIN_ALIGN ? align : MIN_ALIGN, &gone);
+        is_placed = place_small_locked(arenas, buffer, align > MIN_ALIGN ? align : MIN_ALIGN,
+                                       &gone);
     } else {
         buffer->arena = get_arena_locked(arenas, round_up(capacity, ARENA_BYTES));
         is_placed = buffer->arena != NULL;

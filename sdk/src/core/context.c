@@ -34,7 +34,7 @@ struct pst_context {
     atomic_uint refs; /* the application, each store handle and queue */
     atomic_int is_freed;
     _Atomic(struct pst_core *) core;
-    atomic_uint rebuilding; /* the generation somebody builds a core for */
+    atomic_uint rebuilding;     /* the generation somebody builds a core for */
     pst_context_options config; /* complete: defaults filled in, strings owned */
 };
 
@@ -102,7 +102,8 @@ static uint32_t usable_cores(void)
 static uint64_t budget_default(void)
 {
     struct sysinfo info;
-    uint64_t total = sysinfo(&info) == 0 ? (uint64_t)info.totalram * info.mem_unit : (uint64_t)1 << 30;
+    uint64_t total = sysinfo(&info) == 0 ? (uint64_t)info.totalram * info.mem_unit
+                                         : (uint64_t)1 << 30;
     uint64_t limit = pst_cgroup_memory_limit();
     return (limit < total ? limit : total) / 4;
 }
@@ -113,7 +114,8 @@ static pst_rc check_config(const pst_context_options *c, pst_error *err)
     if (c->flags & ~known)
         return pst_fail(err, PST_E_INVALID, "context: unknown flags 0x%x", c->flags & ~known);
     if (c->blocking_threads > BLOCKING_THREADS_MAX)
-        return pst_fail(err, PST_E_INVALID, "context: blocking_threads is %u, at most %u are allowed",
+        return pst_fail(err, PST_E_INVALID,
+                        "context: blocking_threads is %u, at most %u are allowed",
                         c->blocking_threads, BLOCKING_THREADS_MAX);
     if (c->memory_budget_bytes > 0 && c->memory_budget_bytes < 65536)
         return pst_fail(err, PST_E_INVALID,

@@ -22,7 +22,7 @@
 struct pst_store;
 
 struct pst_core {
-    pst_host host; /* what plugins of this core see; host_private points back here */
+    pst_host host;       /* what plugins of this core see; host_private points back here */
     uint32_t generation; /* of fork; a core of another generation is never used */
     atomic_uint refs;    /* the context, each port */
     pst_context_options config;

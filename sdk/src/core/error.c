@@ -1,3 +1,4 @@
+#define PST_ERROR_DEFINITIONS
 #include "core/error.h"
 
 #include <stdio.h>

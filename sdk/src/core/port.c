@@ -54,7 +54,9 @@ static void read_info(struct pst_port *port)
     port->info.struct_size = sizeof(port->info);
     port->info.limits = &port->limits;
     loaded->ops.info(port->backend, &port->info);
-    port->info.caps &= PST_FAULT(TRUST_CAPS) ? UINT64_MAX : loaded->caps; /* a store may offer less than its plugin, never more */
+    port->info.caps &= PST_FAULT(TRUST_CAPS)
+                           ? UINT64_MAX
+                           : loaded->caps; /* a store may offer less than its plugin, never more */
     narrow(&port->limits.inflight_max, loaded->limits.inflight_max);
     narrow(&port->limits.parts_max, loaded->limits.parts_max);
     narrow(&port->limits.list_page_max, loaded->limits.list_page_max);

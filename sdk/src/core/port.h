@@ -15,10 +15,10 @@ struct pst_port {
     char *uri; /* "scheme://authority", for messages */
     pst_backend_info info;
     pst_limits limits;
-    uint32_t max_at_plugin; /* in-flight cap */
-    uint32_t max_late;      /* ... of reads that may have to wait for memory */
-    struct pst_share share; /* of the blocking pool */
-    atomic_int retry_tokens; /* io/retry.c: what a store that fails on and on may still cost */
+    uint32_t max_at_plugin;      /* in-flight cap */
+    uint32_t max_late;           /* ... of reads that may have to wait for memory */
+    struct pst_share share;      /* of the blocking pool */
+    atomic_int retry_tokens;     /* io/retry.c: what a store that fails on and on may still cost */
     struct pst_timer pump_timer; /* pump on the reactor: deferred, or the BUSY poll */
     struct pst_timer close_timer;
     struct pst_port *prev, *next; /* in core->locked.ports */
@@ -26,7 +26,7 @@ struct pst_port {
     pthread_cond_t idle; /* the last task is done */
     struct {
         struct pst_task_line ready, late; /* waiting to be submitted, in order; late reads apart */
-        struct pst_task *tasks; /* every one that was submitted and is not done */
+        struct pst_task *tasks;           /* every one that was submitted and is not done */
         uint32_t n_tasks, n_at_plugin, n_parked, n_late;
         uint64_t epoch; /* moves with every wake */
         int is_blocked; /* BUSY; nothing is submitted until a wake or the poll */

@@ -340,7 +340,9 @@ static void reset_attempt(struct pst_task *task)
         task->result.remove = kept;
         task->result.remove.struct_size = sizeof(task->result.remove);
         for (size_t i = 0; kept.status && i < task->args.remove.n_keys; i++)
-            kept.status[i] = PST_FAULT(TRUST_STATUS) ? PST_OK : PST_E_INTERNAL; /* for what the plugin leaves out */
+            kept.status[i] = PST_FAULT(TRUST_STATUS)
+                                 ? PST_OK
+                                 : PST_E_INTERNAL; /* for what the plugin leaves out */
         break;
     case PST_SLOT_LIST:
     case PST_SLOT_LIST_PAGE:
@@ -368,9 +370,9 @@ static void reset_attempt(struct pst_task *task)
 }
 
 #define CALL(slot_name, object, args_member, result_member)                                        \
-    (ops->slot_name ? ops->slot_name((object), op, &task->args.args_member,                        \
-                                     &task->result.result_member)                                  \
-                    : (pst_rc)PST_E_UNIMPLEMENTED)
+    (ops->slot_name                                                                                \
+         ? ops->slot_name((object), op, &task->args.args_member, &task->result.result_member)      \
+         : (pst_rc)PST_E_UNIMPLEMENTED)
 
 static pst_rc call_plugin(struct pst_task *task)
 {
@@ -566,7 +568,8 @@ pst_rc pst_task_dst(struct pst_task *task, const pst_dst_args *args, pst_dst_gra
         return PST_E_INVALID; /* the destination was given with the arguments */
     pthread_mutex_lock(&port->mutex);
     int is_running = task->locked.n_holds > 0 && !task->locked.is_completed;
-    if (is_running && !task->locked.is_parked) { /* first, since the memory may come at any moment */
+    if (is_running &&
+        !task->locked.is_parked) { /* first, since the memory may come at any moment */
         task->locked.is_parked = 1;
         port->locked.n_parked++;
         port->locked.n_at_plugin--;

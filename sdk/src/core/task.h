@@ -59,7 +59,7 @@ struct pst_task {
     union {
         pst_read_args read;
         pst_stat_args stat;
-        pst_put_args put; /* put and upload_open */
+        pst_put_args put;   /* put and upload_open */
         pst_copy_args copy; /* copy and rename */
         pst_remove_args remove;
         pst_list_args list; /* list and list_open */
@@ -74,7 +74,7 @@ struct pst_task {
     union { /* cleared before every attempt */
         pst_read_result read;
         pst_attr stat;
-        pst_put_result put; /* put, copy, upload_commit */
+        pst_put_result put;       /* put, copy, upload_commit */
         pst_remove_result remove; /* its pointers are the caller's and stay */
         pst_list_result list;
         pst_cursor_result cursor;

@@ -63,8 +63,8 @@ struct pst_limit pst_limit_of(const pst_call *call)
     if (PST_HAS(pst_call, call, timeout_ms) && call->timeout_ms > 0) {
         uint64_t now_ns = pst_now_ns();
         uint64_t room_ms = (UINT64_MAX - now_ns) / 1000000u;
-        limit.deadline_ns =
-            now_ns + (call->timeout_ms < room_ms ? call->timeout_ms : room_ms) * 1000000u;
+        limit.deadline_ns = now_ns +
+                            (call->timeout_ms < room_ms ? call->timeout_ms : room_ms) * 1000000u;
     }
     if (PST_HAS(pst_call, call, cancel))
         limit.cancel = call->cancel;

@@ -9,59 +9,23 @@
  * If-Match where the store can. An object whose etag is weak or absent cannot be pinned: unless the
  * caller allows it, it is read again as a whole by one single request.
  *
- * Memory: the destination is reserved from the budget in one step, when its size is known; what does
- * not fit waits in line (LATER), what can never fit fails and names both sizes. A size that even the
- * reply does not tell is served by grants that grow.
+ * Memory: the destination is reserved from the budget in one step, when its size is known (get_dst.c).
  *
  * Failing: the first failure stops the other ranges; done() comes when all of them have ended, so the
  * destination is quiet then. A range that came short although the object goes on, or long, is DATA_LOSS;
  * an etag or a size that moved is CHANGED.
  *
  * What it does not do: adapt the part size to the measured rate, hedge, checksum. */
-#include "io/get.h"
-
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/error.h"
 #include "core/fault.h"
 #include "io/call.h"
+#include "io/get_state.h"
 #include "io/retry.h"
 
 #define PART_BYTES ((uint64_t)8 << 20)
-#define IN_FLIGHT_MAX 16u
-#define ETAG_MAX 1100u
-
-enum memory_state {
-    MEMORY_NONE,
-    MEMORY_IN_LINE,  /* for the budget; a reference to the get is held */
-    MEMORY_RESERVED, /* reserved_bytes are ours */
-    MEMORY_LEFT      /* the read ended while it was in line and being served */
-};
-
-struct pst_get {
-    atomic_uint refs;
-    struct pst_get_spec spec; /* texts and dst point into `kept` */
-    char *kept;
-    struct pst_get_outcome outcome;
-    pst_error error;
-    pthread_mutex_t mutex;
-    struct pst_budget_waiter waiter;
-    uint64_t capacity; /* of spec.dst */
-    uint64_t part_bytes;
-    char etag[ETAG_MAX];
-    struct {
-        enum memory_state memory;
-        uint64_t reserved_bytes;
-        uint64_t next;  /* of the destination, not yet asked for */
-        uint64_t total; /* bytes this read will deliver, once known */
-        uint32_t n_running;
-        struct pst_task *first; /* for the line */
-        struct pst_task *running[IN_FLIGHT_MAX];
-        pst_rc rc; /* the first failure */
-        int is_stopped;
-    } locked;
-};
 
 uint64_t pst_range_part_bytes(uint64_t rest, const pst_limits *limits)
 {
@@ -74,7 +38,7 @@ uint64_t pst_range_part_bytes(uint64_t rest, const pst_limits *limits)
 
 uint32_t pst_range_in_flight(uint64_t n_parts, uint32_t max_at_plugin)
 {
-    uint32_t most = max_at_plugin < IN_FLIGHT_MAX ? max_at_plugin : IN_FLIGHT_MAX;
+    uint32_t most = max_at_plugin < PST_GET_IN_FLIGHT_MAX ? max_at_plugin : PST_GET_IN_FLIGHT_MAX;
     return n_parts < most ? (uint32_t)n_parts : most;
 }
 
@@ -221,8 +185,8 @@ static void end(struct pst_get *get)
         pst_buffer_unref(get->outcome.buffer);
         get->outcome.buffer = NULL;
     }
-    if (get->locked.memory == MEMORY_RESERVED) {
-        get->locked.memory = MEMORY_NONE;
+    if (get->locked.memory == PST_MEMORY_RESERVED) {
+        get->locked.memory = PST_MEMORY_NONE;
         pst_budget_release(&core->budget, get->locked.reserved_bytes);
     }
     if (rc == PST_OK)
@@ -245,10 +209,10 @@ static void fail_locked(struct pst_get *get, pst_rc rc, const pst_error *cause)
 /* Cancel what runs; each task's own end follows. */
 static void stop_running(struct pst_get *get, pst_rc code)
 {
-    struct pst_task *victims[IN_FLIGHT_MAX];
+    struct pst_task *victims[PST_GET_IN_FLIGHT_MAX];
     uint32_t n = 0;
     pthread_mutex_lock(&get->mutex);
-    for (uint32_t i = 0; i < IN_FLIGHT_MAX; i++) {
+    for (uint32_t i = 0; i < PST_GET_IN_FLIGHT_MAX; i++) {
         if (get->locked.running[i])
             victims[n++] = pst_task_ref(get->locked.running[i]);
     }
@@ -273,7 +237,7 @@ void pst_get_stop(struct pst_get *get, pst_rc code)
         stop_running(get, code);
 }
 
-/* ---- destinations ----------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------------- */
 
 /* The part [from, from+len) of the destination as iovs in the task's memory. */
 static int slice_dst(struct pst_get *get, struct pst_task *task, uint64_t from, uint64_t len)
@@ -300,197 +264,6 @@ static int slice_dst(struct pst_get *get, struct pst_task *task, uint64_t from, 
     return 1;
 }
 
-static void on_granted(struct pst_budget_waiter *waiter)
-{
-    struct pst_get *get =
-        (struct pst_get *)(void *)((char *)waiter - offsetof(struct pst_get, waiter));
-    struct pst_task *task = NULL;
-    pthread_mutex_lock(&get->mutex);
-    int is_wanted = get->locked.memory == MEMORY_IN_LINE;
-    get->locked.memory = is_wanted ? MEMORY_RESERVED : MEMORY_NONE;
-    get->locked.reserved_bytes = waiter->bytes;
-    if (is_wanted)
-        task = pst_task_ref(get->locked.first);
-    pthread_mutex_unlock(&get->mutex);
-    if (task) {
-        pst_task_dst_ready(task);
-        pst_task_unref(task);
-    } else {
-        pst_budget_release(&get->spec.port->core->budget, waiter->bytes);
-    }
-    pst_get_unref(get);
-}
-
-/* Get out of the line, if the read is in it. */
-static int leave_line(struct pst_get *get)
-{
-    struct pst_budget *budget = &get->spec.port->core->budget;
-    pthread_mutex_lock(&get->mutex);
-    int was_in_line = get->locked.memory == MEMORY_IN_LINE;
-    if (was_in_line)
-        get->locked.memory = MEMORY_LEFT; /* should it be served right now: give back */
-    pthread_mutex_unlock(&get->mutex);
-    if (!was_in_line || !pst_budget_leave(budget, &get->waiter))
-        return 0;
-    pthread_mutex_lock(&get->mutex);
-    get->locked.memory = MEMORY_NONE;
-    pthread_mutex_unlock(&get->mutex);
-    pst_get_unref(get);
-    return 1;
-}
-
-static void on_dst_cancelled(struct pst_task *task)
-{
-    if (leave_line(task->owner))
-        pst_task_dst_ready(task); /* so that the plugin asks and hears of it */
-}
-
-static void drop_buffer_locked(struct pst_get *get, uint64_t *release_bytes)
-{
-    pst_buffer_unref(get->outcome.buffer);
-    get->outcome.buffer = NULL;
-    if (get->locked.memory == MEMORY_RESERVED) {
-        *release_bytes = get->locked.reserved_bytes;
-        get->locked.memory = MEMORY_NONE;
-    }
-}
-
-static pst_rc grant_locked(struct pst_get *get, struct pst_task *task, uint64_t from,
-                           pst_dst_grant *grant)
-{
-    struct pst_port *port = get->spec.port;
-    if (!get->outcome.buffer) {
-        get->outcome.buffer =
-            pst_buffer_new(port->core->arenas, (size_t)get->locked.reserved_bytes,
-                           port->limits.mem_align > 1 ? port->limits.mem_align : 1);
-        if (!get->outcome.buffer)
-            return pst_fail(&task->error, PST_E_NO_MEMORY, "out of memory for %llu bytes",
-                            (unsigned long long)get->locked.reserved_bytes);
-    }
-    pst_iov *iov = pst_task_alloc(task, sizeof(*iov));
-    if (!iov)
-        return pst_fail(&task->error, PST_E_NO_MEMORY, "out of memory");
-    iov->ptr = (char *)pst_buffer_bytes(get->outcome.buffer) + from;
-    iov->len = pst_buffer_capacity(get->outcome.buffer) - (size_t)from;
-    grant->capacity = iov->len;
-    grant->dst = iov;
-    grant->n_dst = 1;
-    return PST_OK;
-}
-
-/* A reply of unknown length has filled its grant: twice the memory, the old bytes at its start. */
-static pst_rc grow_locked(struct pst_get *get, struct pst_task *task, pst_dst_grant *grant)
-{
-    struct pst_port *port = get->spec.port;
-    struct pst_budget *budget = &port->core->budget;
-    size_t old_bytes = pst_buffer_capacity(get->outcome.buffer);
-    uint64_t new_bytes = (uint64_t)old_bytes * 2;
-    if (new_bytes > budget->limit_bytes)
-        return pst_fail(&task->error, PST_E_OVER_BUDGET,
-                        "object of unknown size exceeds %zu bytes, the memory budget is %llu bytes",
-                        old_bytes, (unsigned long long)budget->limit_bytes);
-    pst_buffer *bigger = pst_buffer_new(port->core->arenas, (size_t)new_bytes,
-                                        port->limits.mem_align > 1 ? port->limits.mem_align : 1);
-    if (!bigger)
-        return pst_fail(&task->error, PST_E_NO_MEMORY, "out of memory");
-    memcpy(pst_buffer_bytes(bigger), pst_buffer_bytes(get->outcome.buffer), old_bytes);
-    pst_buffer_unref(get->outcome.buffer);
-    get->outcome.buffer = bigger;
-    pst_budget_force(budget, new_bytes - old_bytes);
-    get->locked.reserved_bytes = new_bytes;
-    return grant_locked(get, task, old_bytes, grant);
-}
-
-/* How many bytes the whole read needs, from what the first reply told. */
-static uint64_t bytes_needed(const struct pst_get *get, const pst_dst_args *args)
-{
-    uint64_t need = args->length;
-    if (args->length == PST_UNKNOWN)
-        return get->spec.port->core->config.first_read_bytes;
-    if (args->object_size != PST_UNKNOWN && !get->spec.is_suffix) {
-        uint64_t rest =
-            args->object_size > get->spec.offset ? args->object_size - get->spec.offset : 0;
-        need = rest < get->spec.length ? rest : get->spec.length;
-    }
-    if (need < args->length)
-        need = args->length;
-    uint64_t slack = args->capacity > args->length ? args->capacity - args->length : 0;
-    return need + slack;
-}
-
-/* The read is in line. A cancel may have come before it was: then nobody else takes it out. */
-static pst_rc join_line(struct pst_get *get)
-{
-    pthread_mutex_lock(&get->mutex);
-    int has_left = get->locked.memory == MEMORY_LEFT;
-    pthread_mutex_unlock(&get->mutex);
-    if (!has_left)
-        return PST_LATER;
-    if (pst_budget_leave(&get->spec.port->core->budget, &get->waiter)) {
-        pthread_mutex_lock(&get->mutex);
-        get->locked.memory = MEMORY_NONE;
-        pthread_mutex_unlock(&get->mutex);
-        pst_get_unref(get);
-    }
-    return PST_E_CANCELLED;
-}
-
-static pst_rc on_dst(struct pst_task *task, const pst_dst_args *args, pst_dst_grant *grant)
-{
-    struct pst_get *get = task->owner;
-    struct pst_port *port = get->spec.port;
-    struct pst_budget *budget = &port->core->budget;
-    uint64_t release_bytes = 0;
-    pst_rc rc;
-    pthread_mutex_lock(&get->mutex);
-    uint64_t need = bytes_needed(get, args);
-    if (atomic_load(&task->is_cancelled) || get->locked.is_stopped) {
-        rc = PST_E_CANCELLED;
-        goto out;
-    }
-    if (args->flags & PST_DST_MORE) {
-        rc = get->outcome.buffer ? grow_locked(get, task, grant) : (pst_rc)PST_E_INVALID;
-        goto out;
-    }
-    if (need > budget->limit_bytes) {
-        rc = pst_fail(&task->error, PST_E_OVER_BUDGET,
-                      "object needs %llu bytes of memory, the budget is %llu bytes",
-                      (unsigned long long)need, (unsigned long long)budget->limit_bytes);
-        goto out;
-    }
-    if (get->locked.memory == MEMORY_IN_LINE) {
-        rc = PST_LATER; /* asked again before dst_ready */
-        goto out;
-    }
-    if (get->outcome.buffer || get->locked.reserved_bytes != need)
-        drop_buffer_locked(get, &release_bytes); /* an earlier attempt saw another size */
-    if (get->locked.memory != MEMORY_RESERVED) {
-        get->locked.memory = MEMORY_IN_LINE;
-        pst_get_ref(get);
-        pthread_mutex_unlock(&get->mutex);
-        if (release_bytes > 0)
-            pst_budget_release(budget, release_bytes);
-        release_bytes = 0;
-        get->waiter.granted = on_granted;
-        if (port->max_at_plugin == 1) /* the one slot must not wait for what needs the slot */
-            pst_budget_force(budget, need);
-        else if (!pst_budget_reserve(budget, need, &get->waiter))
-            return join_line(get);
-        pst_get_unref(get);
-        pthread_mutex_lock(&get->mutex);
-        get->locked.memory = MEMORY_RESERVED;
-        get->locked.reserved_bytes = need;
-    }
-    rc = grant_locked(get, task, 0, grant);
-out:
-    pthread_mutex_unlock(&get->mutex);
-    if (release_bytes > 0)
-        pst_budget_release(budget, release_bytes);
-    return rc;
-}
-
-/* ---- reading ---------------------------------------------------------------------------------- */
-
 static struct pst_task *new_read(struct pst_get *get, uint64_t offset, uint64_t length)
 {
     struct pst_task *task = pst_task_new(get->spec.port, PST_SLOT_READ, NULL);
@@ -513,7 +286,7 @@ static struct pst_task *new_read(struct pst_get *get, uint64_t offset, uint64_t 
 /* Submit `task` as one of those running. */
 static void run_locked(struct pst_get *get, struct pst_task *task)
 {
-    for (uint32_t i = 0; i < IN_FLIGHT_MAX; i++) {
+    for (uint32_t i = 0; i < PST_GET_IN_FLIGHT_MAX; i++) {
         if (!get->locked.running[i]) {
             get->locked.running[i] = task;
             get->locked.n_running++;
@@ -522,7 +295,8 @@ static void run_locked(struct pst_get *get, struct pst_task *task)
     }
 }
 
-static void submit(struct pst_get *get, struct pst_task *task, void (*then)(struct pst_task *, pst_rc))
+static void submit(struct pst_get *get, struct pst_task *task,
+                   void (*then)(struct pst_task *, pst_rc))
 {
     task->then = then;
     pst_retry_submit(task, get->spec.max_attempts, get->spec.deadline_ns);
@@ -530,7 +304,7 @@ static void submit(struct pst_get *get, struct pst_task *task, void (*then)(stru
 
 static void leave_locked(struct pst_get *get, struct pst_task *task)
 {
-    for (uint32_t i = 0; i < IN_FLIGHT_MAX; i++) {
+    for (uint32_t i = 0; i < PST_GET_IN_FLIGHT_MAX; i++) {
         if (get->locked.running[i] == task)
             get->locked.running[i] = NULL;
     }
@@ -559,8 +333,7 @@ static pst_rc check_range(struct pst_get *get, struct pst_task *task, pst_rc rc)
     if (!is_same_version(get, r))
         return pst_fail(&task->error, PST_E_CHANGED, "the object changed while it was read");
     if (r->n_read != task->args.read.length)
-        return pst_fail(&task->error, PST_E_DATA_LOSS,
-                        "range at %llu: wanted %llu bytes, got %llu",
+        return pst_fail(&task->error, PST_E_DATA_LOSS, "range at %llu: wanted %llu bytes, got %llu",
                         (unsigned long long)task->args.read.offset,
                         (unsigned long long)task->args.read.length, (unsigned long long)r->n_read);
     return PST_OK;
@@ -615,7 +388,7 @@ static void on_range(struct pst_task *task, pst_rc rc)
 /* The first read is in; fetch the rest. Called with one running slot still held. */
 static void start_rest(struct pst_get *get)
 {
-    struct pst_task *tasks[IN_FLIGHT_MAX];
+    struct pst_task *tasks[PST_GET_IN_FLIGHT_MAX];
     uint32_t n = 0;
     pthread_mutex_lock(&get->mutex);
     uint64_t rest = get->locked.total - get->locked.next;
@@ -636,7 +409,7 @@ static void start_rest(struct pst_get *get)
 static pst_rc note_version(struct pst_get *get, struct pst_task *task)
 {
     const pst_read_result *r = &task->result.read;
-    if (r->etag.len > ETAG_MAX)
+    if (r->etag.len > PST_GET_ETAG_MAX)
         return pst_fail(&task->error, PST_E_INTERNAL, "the plugin gave an etag of %zu bytes",
                         r->etag.len);
     if (r->etag.len > 0)
@@ -686,31 +459,14 @@ static int continue_unknown(struct pst_get *get, uint64_t so_far)
     uint64_t want = requested(get);
     uint64_t first = get->spec.port->core->config.first_read_bytes;
     uint64_t length = want - so_far < first ? want - so_far : first;
-    if (get->spec.n_dst == 0) { /* room for one more read behind what is there */
-        size_t had = get->outcome.buffer ? pst_buffer_capacity(get->outcome.buffer) : 0;
-        if (had < so_far + length) {
-            uint64_t bytes = (so_far + length) * 2;
-            struct pst_budget *budget = &get->spec.port->core->budget;
-            pst_buffer *bigger = bytes <= budget->limit_bytes
-                                     ? pst_buffer_new(get->spec.port->core->arenas, (size_t)bytes, 1)
-                                     : NULL;
-            if (!bigger) {
-                get->locked.rc = pst_fail(&get->error, PST_E_OVER_BUDGET,
-                                          "object of unknown size exceeds %llu bytes, the memory "
-                                          "budget is %llu bytes",
-                                          (unsigned long long)so_far,
-                                          (unsigned long long)budget->limit_bytes);
-                return 0;
-            }
-            if (had > 0)
-                memcpy(pst_buffer_bytes(bigger), pst_buffer_bytes(get->outcome.buffer),
-                       (size_t)so_far);
-            pst_buffer_unref(get->outcome.buffer);
-            get->outcome.buffer = bigger;
-            pst_budget_force(budget, bytes - get->locked.reserved_bytes);
-            get->locked.reserved_bytes = bytes;
-            get->locked.memory = MEMORY_RESERVED;
-        }
+    size_t had = get->outcome.buffer ? pst_buffer_capacity(get->outcome.buffer) : 0;
+    if (get->spec.n_dst == 0 && had < so_far + length) {
+        pthread_mutex_lock(&get->mutex);
+        pst_rc rc = pst_get_grow_locked(get, (so_far + length) * 2, so_far, &get->error);
+        get->locked.rc = rc;
+        pthread_mutex_unlock(&get->mutex);
+        if (rc != PST_OK)
+            return 0;
     }
     struct pst_task *task = new_read(get, get->spec.offset + so_far, length);
     if (!task || !slice_dst(get, task, so_far, length)) {
@@ -756,7 +512,7 @@ static void on_first(struct pst_task *task, pst_rc rc)
     const pst_read_result *r = &task->result.read;
     uint64_t total = 0, n_read = r->n_read;
     int is_full = n_read == task->args.read.length;
-    leave_line(get); /* the plugin gave up while it was parked */
+    pst_get_leave_line(get); /* the plugin gave up while it was parked */
     if (rc == PST_OK)
         rc = check_first(get, task, &total);
     pthread_mutex_lock(&get->mutex);
@@ -802,8 +558,8 @@ void pst_get_start(struct pst_get *get)
     struct pst_task *task = new_read(get, get->spec.offset, length);
     if (task && get->spec.n_dst == 0) {
         task->is_late = 1;
-        task->dst = on_dst;
-        task->dst_cancelled = on_dst_cancelled;
+        task->dst = pst_get_on_dst;
+        task->dst_cancelled = pst_get_on_dst_cancelled;
     }
     if (!task || (get->spec.n_dst > 0 && !slice_dst(get, task, 0, length))) {
         pst_task_unref(task);

@@ -25,7 +25,7 @@ struct lane {
 };
 
 struct many {
-    atomic_size_t refs; /* the call, each read under way */
+    atomic_size_t refs;   /* the call, each read under way */
     struct pst_gate gate; /* its mutex guards `locked` */
     struct pst_port *port;
     const pst_get_item *items;

@@ -11,7 +11,7 @@
 #include "core/fault.h"
 #include "core/port.h"
 
-#define BASE_NS 50000000u    /* first back-off: up to 50 ms */
+#define BASE_NS 50000000u       /* first back-off: up to 50 ms */
 #define CEILING_NS 20000000000u /* ... never above 20 s */
 #define TOKENS_PER_RETRY 5
 #define TOKENS_MAX PST_RETRY_TOKENS
@@ -106,8 +106,9 @@ static void on_done(struct pst_task *task, pst_rc rc)
     uint64_t due_ns = now_ns + pst_retry_delay_ns(task->op.attempt, task->error.retry_after_ms,
                                                   mix(now_ns ^ (task->op.id << 20)));
     int is_in_time = task->retry_until_ns == 0 || due_ns < task->retry_until_ns;
-    if (!is_in_time || !pst_retry_is_allowed(rc, &task->error, is_repeatable(task),
-                                             task->op.attempt, task->op.max_attempts) ||
+    if (!is_in_time ||
+        !pst_retry_is_allowed(rc, &task->error, is_repeatable(task), task->op.attempt,
+                              task->op.max_attempts) ||
         !take_tokens(port)) {
         task->then(task, rc);
         return;
