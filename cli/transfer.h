@@ -96,6 +96,8 @@ int transfer_target_open(struct cli *cli, const struct transfer_options *options
 int transfer_target_ready(struct cli *cli, struct transfer_place *target);
 void transfer_place_fini(struct transfer_place *place);
 
+/* ---- both together (transfer_pair.c, transfer_mark.c) ------------------------------------------- */
+
 /* Refuse what would copy something onto or into itself, or move or delete what is still to be read. */
 int transfer_check_overlap(struct cli *cli, const struct transfer_options *options,
                            const struct transfer_place *source,
@@ -115,6 +117,9 @@ bool transfer_is_beneath(const char *dir, const char *name);
 /* The name that key `escaped` (by cli_escape_key) has below `dir`: where a file stands in the way of
  * a directory or the other way round, components are marked. */
 void transfer_mark_name(const char *dir, pst_str escaped, struct cli_text_buf *out);
+
+/* Does every mark in `name` make a difference? Else another file has the same key. */
+bool transfer_is_marked_rightly(const char *dir, pst_str name);
 
 /* ---- links (transfer_links.c) ------------------------------------------------------------------ */
 

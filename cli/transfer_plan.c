@@ -37,24 +37,16 @@ struct plan {
 
 /* ---- names -------------------------------------------------------------------------------------- */
 
-/* Append the key that the file name `name` was made from; false if it was not made by escaping. A
- * marked name is one only while what it gave way to is there: else two files would have one key. */
+/* Append the key that the file name `name` was made from; false if it was not made by escaping. */
 static bool add_unescaped(const struct plan *plan, pst_str name, struct cli_text_buf *out)
 {
     char *work = cli_alloc(CLI_UNESCAPE_BYTES(name.len), 1);
-    struct cli_text_buf marked = {0};
-    size_t len = 0, n_plain;
-    bool is_escaped = cli_unescape_key(name, work, &len);
+    size_t len = 0;
+    bool is_escaped = cli_unescape_key(name, work, &len) &&
+                      transfer_is_marked_rightly(plan->source->dir, name);
 
-    if (is_escaped) {
+    if (is_escaped)
         cli_add(out, work, len);
-        n_plain = cli_escape_unmark(name, work);
-        if (n_plain != name.len) {
-            transfer_mark_name(plan->source->dir, pst_str_of(work, n_plain), &marked);
-            is_escaped = marked.len == name.len && memcmp(marked.data, name.ptr, name.len) == 0;
-        }
-    }
-    cli_text_fini(&marked);
     free(work);
     return is_escaped;
 }
