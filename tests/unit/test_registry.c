@@ -202,7 +202,8 @@ static void test_registry__unknown_scheme_names_those_known_and_what_was_skipped
     install(*state, "plain", "good");
     scratch_write(scratch_path(*state, "bad.json"), "{");
     r = new_registry(*state);
-    assert_find_fails(r, "plan", PST_E_NO_SCHEME, "no plugin serves 'plan', did you mean 'plain'?");
+    assert_find_fails(r, "plan", PST_E_NO_SCHEME,
+                      "no plugin serves 'plan' (did you mean 'plain'?); known");
     assert_find_fails(r, "s3", PST_E_NO_SCHEME, "known schemes: builtin, plain, pln");
     assert_find_fails(r, "s3", PST_E_NO_SCHEME, "skipped: built-in plugin broken: its entry");
     assert_find_fails(r, "s3", PST_E_NO_SCHEME, "bad.json: line 1");

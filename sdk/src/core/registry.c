@@ -344,7 +344,7 @@ static int serves(const struct pst_slot *slot, pst_str scheme)
     return 0;
 }
 
-/* "no plugin serves 'x', did you mean 'y'?; known schemes: a, b; skipped: why; skipped: why" */
+/* "no plugin serves 'x' (did you mean 'y'?); known schemes: a, b; skipped: why; skipped: why" */
 static pst_rc fail_no_scheme(const struct pst_registry *r, pst_str scheme, pst_error *err)
 {
     char shown[72];
@@ -368,8 +368,8 @@ static pst_rc fail_no_scheme(const struct pst_registry *r, pst_str scheme, pst_e
         (void)pst_dynbuf_addf(&skipped, " and %zu more", n_skipped - NO_SCHEME_NAMED);
     pst_rc rc = pst_fail(err, PST_E_NO_SCHEME, "no plugin serves '%s'%s%s%s; known schemes: %s%s",
                          pst_printable(scheme, shown, sizeof(shown)),
-                         suggest.best ? ", did you mean '" : "", suggest.best ? suggest.best : "",
-                         suggest.best ? "'?" : "", known.len ? known.data : "none",
+                         suggest.best ? " (did you mean '" : "", suggest.best ? suggest.best : "",
+                         suggest.best ? "'?)" : "", known.len ? known.data : "none",
                          skipped.len ? skipped.data : "");
     pst_dynbuf_fini(&known);
     pst_dynbuf_fini(&skipped);
