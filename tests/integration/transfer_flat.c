@@ -74,7 +74,8 @@ static const pst_option options[] = {
 static pst_rc fail(pst_op *op, pst_rc rc, const char *what, pst_str key)
 {
     op->err->code = rc;
-    snprintf(op->err->message, sizeof(op->err->message), "%s %.*s", what, (int)key.len, key.ptr);
+    snprintf(op->err->message, sizeof(op->err->message), "%s %.*s", what, (int)key.len,
+             key.ptr ? key.ptr : "");
     return rc;
 }
 

@@ -76,9 +76,9 @@ static uint64_t hash_key(const char *key) /* as pending.c computes its objects *
     return h;
 }
 
-static const char *key_of(size_t i, char key[16])
+static const char *key_of(size_t i, char key[32])
 {
-    snprintf(key, 16, "k%05zu", i);
+    snprintf(key, 32, "k%05zu", i);
     return key;
 }
 
@@ -164,7 +164,7 @@ static void submit(struct run *run, size_t from, size_t to)
 {
     static pst_request requests[SUBMIT_BATCH];
     static pst_iov spans[SUBMIT_BATCH];
-    static char keys[SUBMIT_BATCH][16];
+    static char keys[SUBMIT_BATCH][32];
     pst_error err = PST_ERROR_INIT;
 
     assert_true(to - from <= SUBMIT_BATCH);
@@ -192,7 +192,7 @@ static void submit(struct run *run, size_t from, size_t to)
 static void check_event(struct run *run, const pst_event *event)
 {
     size_t i = (size_t)event->user_data;
-    char key[16];
+    char key[32];
 
     assert_true(i < run->n);
     assert_int_equal(run->seen[i], 0);

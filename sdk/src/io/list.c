@@ -84,10 +84,9 @@ static void close_walk(void *arg)
     free(walk);
 }
 
-static void drop_walk(struct walk *walk)
+/* The last reference is gone. */
+static void end_walk(struct walk *walk)
 {
-    if (atomic_fetch_sub(&walk->refs, 1) != 1)
-        return;
     if (!walk->cursor || pst_stack_is_clear())
         close_walk(walk);
     else
@@ -163,9 +162,11 @@ static void on_end(struct pst_task *task, pst_rc rc)
     pthread_mutex_lock(&walk->gate.mutex);
     walk->locked.rc = rc;
     walk->locked.is_running = 0;
+    int is_last = atomic_fetch_sub(&walk->refs, 1) == 1; /* before the list can be freed */
     pthread_cond_signal(&walk->gate.changed);
     pthread_mutex_unlock(&walk->gate.mutex);
-    drop_walk(walk);
+    if (is_last)
+        end_walk(walk);
 }
 
 /* ---- one task --------------------------------------------------------------------------------- */
@@ -393,6 +394,7 @@ pst_rc pst_list_open(pst_store *store, pst_str prefix, const pst_list_options *o
             list->walk = new_walk(port, prefix, own.start_after);
         if (!list || !list->walk) {
             free(list);
+            list = NULL;
             rc = pst_fail(err, PST_E_NO_MEMORY, "out of memory");
         }
     }
@@ -465,6 +467,7 @@ void pst_list_free(pst_list *list)
         pst_retry_cancel(list->task, PST_E_CANCELLED);
         forget_task(list);
     }
-    drop_walk(list->walk);
+    if (atomic_fetch_sub(&list->walk->refs, 1) == 1)
+        end_walk(list->walk);
     free(list);
 }
