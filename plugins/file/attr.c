@@ -159,7 +159,8 @@ pst_rc fst_attr_write(const pst_backend *b, pst_op *op, pst_str key, int fd, con
         if (value.len > 0) /* empty is "not set" */
             rc = set_one(b, op, key, fd, text_fields[i].name, value);
     }
-    for (size_t i = 0; i < attr->n_user_meta && rc == PST_OK; i++) {
+    size_t n_meta = PST_HAS(pst_attr, attr, n_user_meta) ? attr->n_user_meta : 0;
+    for (size_t i = 0; i < n_meta && rc == PST_OK; i++) {
         const pst_kv *kv = &attr->user_meta[i];
         if (kv->key.len == 0 || kv->key.len > XATTR_NAME_MAX_BYTES - META_PREFIX_LEN ||
             memchr(kv->key.ptr, '\0', kv->key.len))
@@ -258,7 +259,7 @@ pst_rc fst_attr_read(const pst_backend *b, pst_op *op, pst_str key, int fd, pst_
         rc = get_one(b, op, key, fd, name, &meta[n_meta].value);
         n_meta++;
     }
-    if (rc == PST_OK) {
+    if (rc == PST_OK && PST_HAS(pst_attr, attr, n_user_meta)) {
         attr->user_meta = meta;
         attr->n_user_meta = n_meta;
     }
@@ -400,7 +401,7 @@ pst_rc fst_stat(pst_backend *b, pst_op *op, const pst_stat_args *args, pst_attr 
     int fd = -1;
     pst_rc rc = fst_key_check(b, op, args->key);
 
-    if (rc == PST_OK && args->version.len > 0)
+    if (rc == PST_OK && PST_HAS(pst_stat_args, args, version) && args->version.len > 0)
         rc = fst_fail(b, op, PST_E_UNIMPLEMENTED, args->key, "a file system keeps no old versions");
     if (rc != PST_OK)
         return rc;

@@ -32,6 +32,7 @@
  *  - Memory comes from host->alloc, what belongs to a result from host->op_alloc. Each may fail, and
  *    then the call fails cleanly: memory is taken before anything irreversible is done.
  *  - Structs of the host are filled member by member, never assigned whole, struct_size never written.
+ *    Their last member may be missing, from a host that is older: PST_HAS tells before it is touched.
  *  - Every error names the path, what was tried and the kernel's reason.
  *  - Long loops ask pst_sync_cancelled() at least every 8 MiB or 64 KiB of directory entries.
  *
@@ -221,7 +222,8 @@ static void describe(pst_backend *b, pst_backend_info *info)
     info->caps = CAPS;
     info->endpoint = "";
     info->note = b->note;
-    info->want_sums = 0; /* sums are kept where a caller has them; computing them is its choice */
+    if (PST_HAS(pst_backend_info, info, want_sums))
+        info->want_sums = 0; /* kept where a caller has them; computing them is its choice */
     l->flags = limits.flags;
     l->object_max = limits.object_max;
     l->part_min = limits.part_min;
@@ -235,7 +237,8 @@ static void describe(pst_backend *b, pst_backend_info *info)
     l->key_max = limits.key_max;
     l->user_meta_max = limits.user_meta_max;
     l->mem_align = limits.mem_align;
-    l->io_align = limits.io_align;
+    if (PST_HAS(pst_limits, l, io_align))
+        l->io_align = limits.io_align;
 }
 
 /* The blocking functions. Slots left out (append, presign, list by token) answer UNIMPLEMENTED. */

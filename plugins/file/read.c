@@ -16,7 +16,7 @@
 static pst_rc find_dst(const pst_backend *b, pst_op *op, const pst_read_args *args,
                        const pst_read_result *known, uint64_t length, pst_dst_grant *grant)
 {
-    if (args->n_dst > 0) {
+    if (PST_HAS(pst_read_args, args, n_dst) && args->n_dst > 0) {
         grant->dst = args->dst;
         grant->n_dst = args->n_dst;
     } else {

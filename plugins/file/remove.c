@@ -78,7 +78,11 @@ static void copy_error(pst_error *to, const pst_error *from)
 pst_rc fst_remove(pst_backend *b, pst_op *op, const pst_remove_args *args,
                   pst_remove_result *result)
 {
-    if (args->if_match.len > 0 && args->n_keys != 1)
+    pst_str if_match = pst_str_of(NULL, 0);
+
+    if (PST_HAS(pst_remove_args, args, if_match))
+        if_match = args->if_match;
+    if (if_match.len > 0 && args->n_keys != 1)
         return fst_error_set(op->err, PST_E_INVALID, 0, "if_match needs exactly one key");
     for (size_t i = 0; i < args->n_keys; i++) {
         if (i > 0 && pst_sync_cancelled(op))
@@ -86,7 +90,7 @@ pst_rc fst_remove(pst_backend *b, pst_op *op, const pst_remove_args *args,
         pst_rc rc = args->versions && args->versions[i].len > 0
                         ? fst_fail(b, op, PST_E_UNIMPLEMENTED, args->keys[i],
                                    "a file system keeps no old versions")
-                        : remove_one(b, op, args->keys[i], args->if_match);
+                        : remove_one(b, op, args->keys[i], if_match);
         result->status[i] = rc;
         if (rc != PST_OK && result->errors)
             copy_error((pst_error *)((char *)result->errors + i * result->error_stride), op->err);
