@@ -25,7 +25,7 @@ mod store;
 
 use abi::*;
 use engine::{Engine, Scratch};
-use ops::{array, bytes, fill_error, Cursor, Request, Upload, KEY_MAX, LIST_PAGE_MAX};
+use ops::{array, bytes, fill_error, set, take, Cursor, Request, Upload, KEY_MAX, LIST_PAGE_MAX};
 use std::os::raw::{c_char, c_int};
 use std::ptr::{null, null_mut};
 use std::sync::{Arc, Once};
@@ -108,12 +108,12 @@ unsafe extern "C" fn cancel(backend: *mut PstBackend, op: *mut PstOp) {
 
 unsafe extern "C" fn info(_backend: *mut PstBackend, info: *mut PstBackendInfo) {
     let limits = (*info).limits;
-    (*limits).list_page_max = LIST_PAGE_MAX as u32;
-    (*limits).key_max = KEY_MAX as u32;
-    (*info).caps = CAPS;
-    (*info).endpoint = c_str!("");
-    (*info).note = c_str!("");
-    (*info).want_sums = 1 << PST_SUM_CRC32C;
+    set!(limits.list_page_max = LIST_PAGE_MAX as u32);
+    set!(limits.key_max = KEY_MAX as u32);
+    set!(info.caps = CAPS);
+    set!(info.endpoint = c_str!(""));
+    set!(info.note = c_str!(""));
+    set!(info.want_sums = 1 << PST_SUM_CRC32C);
 }
 
 unsafe extern "C" fn close(backend: *mut PstBackend) {
@@ -128,7 +128,7 @@ unsafe extern "C" fn store_open(
     out: *mut *mut PstBackend,
     err: *mut PstError,
 ) -> PstRc {
-    let args = &*args;
+    let args = take(args);
     let mut n_threads = 2;
     let mut limit = 32;
     let mut delay_ms = 0;
@@ -328,12 +328,10 @@ pub unsafe extern "C" fn pst_plugin_open_1(
     err: *mut PstError,
 ) -> PstRc {
     static ONCE: Once = Once::new();
-    if (*host).abi_major != PST_ABI_MAJOR || (*host).abi_minor < PST_ABI_MINOR {
+    if (*host).abi_major != PST_ABI_MAJOR {
         let message = format!(
-            "rustmem needs plugin ABI {PST_ABI_MAJOR}.{PST_ABI_MINOR} or later of that major, the host \
-             has {}.{}",
-            (*host).abi_major,
-            (*host).abi_minor
+            "rustmem was made for plugin ABI {PST_ABI_MAJOR}, the host has {}",
+            (*host).abi_major
         );
         fill_error(err, &Fail { rc: PST_E_BAD_PLUGIN, message });
         return PST_E_BAD_PLUGIN;

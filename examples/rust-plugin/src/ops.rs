@@ -1,8 +1,8 @@
 //! The operations: for each the way from C structs to the store and back.
 //!
 //! Every function here runs on a worker of the engine, for an operation under way, so the pointers it
-//! follows are valid. Results are filled member by member: `struct_size` is the host's, and the struct
-//! of a newer host has members that this file does not know.
+//! follows are valid. Arguments are copied as far as the host's struct reaches, the rest is zero. Results
+//! are filled member by member, each only where it is there: the host may be older or newer.
 
 use crate::abi::*;
 use crate::engine::{Engine, Outcome, Task};
@@ -40,6 +40,30 @@ pub struct Cursor {
 }
 
 // ---- from C and back ---------------------------------------------------------------------------
+
+/// The arguments that lie at `from`, which begin with their struct_size.
+pub unsafe fn take<T: Copy>(from: *const T) -> T {
+    let mut own = std::mem::MaybeUninit::<T>::zeroed(); // numbers and raw pointers: zero is a value
+    let size = (*(from as *const u32) as usize).min(std::mem::size_of::<T>());
+    (from as *const u8).copy_to_nonoverlapping(own.as_mut_ptr() as *mut u8, size);
+    own.assume_init()
+}
+
+pub fn size_behind<T>(_: *const T) -> usize {
+    std::mem::size_of::<T>()
+}
+
+/// `set!(result.member = value)`, where the host's struct has that member.
+macro_rules! set {
+    ($to:ident.$member:ident = $value:expr) => {{
+        let at = std::ptr::addr_of_mut!((*$to).$member);
+        let end = at as usize - $to as usize + crate::ops::size_behind(at);
+        if (*$to).struct_size as usize >= end {
+            at.write($value);
+        }
+    }};
+}
+pub(crate) use set;
 
 pub unsafe fn bytes<'a>(s: PstStr) -> &'a [u8] {
     array(s.ptr, s.len)
@@ -157,7 +181,7 @@ unsafe fn check_sums(sums: (*const PstSum, u32, usize), crc32c: u32) -> Result<(
 }
 
 unsafe fn attr_from(attr: *const PstAttr) -> Attr {
-    let attr = &*attr;
+    let attr = take(attr);
     Attr {
         content_type: bytes(attr.content_type).to_vec(),
         content_encoding: bytes(attr.content_encoding).to_vec(),
@@ -184,9 +208,9 @@ unsafe fn fill_put_result(
     object: &Object,
     result: *mut PstPutResult,
 ) -> Result<Outcome, Fail> {
-    (*result).etag = result_str(op, &object.etag)?;
-    (*result).etag_strength = PST_ETAG_STRONG;
-    (*result).size = object.data.len() as u64;
+    set!(result.etag = result_str(op, &object.etag)?);
+    set!(result.etag_strength = PST_ETAG_STRONG);
+    set!(result.size = object.data.len() as u64);
     Ok(Outcome::Done)
 }
 
@@ -212,16 +236,18 @@ impl Task for Request {
     unsafe fn run(self, engine: &Arc<Engine<Request>>, op: *mut PstOp) -> Result<Outcome, Fail> {
         use Request::*;
         match self {
-            Read(args, result) => run_read(engine, op, &*args, result),
-            Stat(args, result) => run_stat(engine, op, &*args, result),
-            Put(args, result) => run_put(engine, op, &*args, result),
-            Copy(args, result) => run_copy(engine, op, &*args, result),
-            Remove(args, result) => run_remove(engine, &*args, result),
-            ListOpen(args, result) => run_list_open(&*args, result, engine),
-            ListPage(cursor, args, result) => run_list_page(&*cursor, op, &*args, result),
-            UploadOpen(args, result) => run_upload_open(&*args, result, engine),
-            UploadPart(upload, args) => run_part(engine, &*upload, op, &*args),
-            UploadCommit(upload, args, result) => run_commit(engine, &*upload, op, &*args, result),
+            Read(args, result) => run_read(engine, op, &take(args), result),
+            Stat(args, result) => run_stat(engine, op, &take(args), result),
+            Put(args, result) => run_put(engine, op, &take(args), result),
+            Copy(args, result) => run_copy(engine, op, &take(args), result),
+            Remove(args, result) => run_remove(engine, &take(args), result),
+            ListOpen(args, result) => run_list_open(&take(args), result, engine),
+            ListPage(cursor, args, result) => run_list_page(&*cursor, op, &take(args), result),
+            UploadOpen(args, result) => run_upload_open(&take(args), result, engine),
+            UploadPart(upload, args) => run_part(engine, &*upload, op, &take(args)),
+            UploadCommit(upload, args, result) => {
+                run_commit(engine, &*upload, op, &take(args), result)
+            }
             UploadAbort(upload) => {
                 let mut state = (*upload).state.lock().unwrap_or_else(|p| p.into_inner());
                 if let UploadState::Open(_) = *state {
@@ -293,13 +319,13 @@ unsafe fn run_read(
     if !left.is_empty() {
         return fail(PST_E_INTERNAL, "the destination is shorter than the read");
     }
-    (*result).sums = result_sums(op, &object)?;
-    (*result).sum_stride = std::mem::size_of::<PstSum>();
-    (*result).n_sums = 1;
-    (*result).etag = result_str(op, &object.etag)?;
-    (*result).etag_strength = PST_ETAG_STRONG;
-    (*result).object_size = size;
-    (*result).n_read = length;
+    set!(result.sums = result_sums(op, &object)?);
+    set!(result.sum_stride = std::mem::size_of::<PstSum>());
+    set!(result.n_sums = 1);
+    set!(result.etag = result_str(op, &object.etag)?);
+    set!(result.etag_strength = PST_ETAG_STRONG);
+    set!(result.object_size = size);
+    set!(result.n_read = length);
     Ok(Outcome::Done)
 }
 
@@ -316,22 +342,22 @@ unsafe fn run_stat(
     for (key, value) in &attr.user_meta {
         meta.push(PstKv { key: result_str(op, key)?, value: result_str(op, value)? });
     }
-    (*result).kind = PST_KIND_OBJECT;
-    (*result).size = object.data.len() as u64;
-    (*result).mtime_ns = object.mtime_ns;
-    (*result).etag_strength = PST_ETAG_STRONG;
-    (*result).etag = result_str(op, &object.etag)?;
-    (*result).content_type = result_str(op, &attr.content_type)?;
-    (*result).content_encoding = result_str(op, &attr.content_encoding)?;
-    (*result).content_language = result_str(op, &attr.content_language)?;
-    (*result).content_disposition = result_str(op, &attr.content_disposition)?;
-    (*result).cache_control = result_str(op, &attr.cache_control)?;
-    (*result).storage_class = result_str(op, &attr.storage_class)?;
-    (*result).sums = result_sums(op, &object)?;
-    (*result).sum_stride = std::mem::size_of::<PstSum>();
-    (*result).n_sums = 1;
-    (*result).user_meta = result_memory(op, &meta)?;
-    (*result).n_user_meta = meta.len();
+    set!(result.kind = PST_KIND_OBJECT);
+    set!(result.size = object.data.len() as u64);
+    set!(result.mtime_ns = object.mtime_ns);
+    set!(result.etag_strength = PST_ETAG_STRONG);
+    set!(result.etag = result_str(op, &object.etag)?);
+    set!(result.content_type = result_str(op, &attr.content_type)?);
+    set!(result.content_encoding = result_str(op, &attr.content_encoding)?);
+    set!(result.content_language = result_str(op, &attr.content_language)?);
+    set!(result.content_disposition = result_str(op, &attr.content_disposition)?);
+    set!(result.cache_control = result_str(op, &attr.cache_control)?);
+    set!(result.storage_class = result_str(op, &attr.storage_class)?);
+    set!(result.sums = result_sums(op, &object)?);
+    set!(result.sum_stride = std::mem::size_of::<PstSum>());
+    set!(result.n_sums = 1);
+    set!(result.user_meta = result_memory(op, &meta)?);
+    set!(result.n_user_meta = meta.len());
     Ok(Outcome::Done)
 }
 
@@ -376,6 +402,7 @@ unsafe fn run_remove(
     result: *mut PstRemoveResult,
 ) -> Result<Outcome, Fail> {
     let keys = array(args.keys, args.n_keys);
+    let room = take(result);
     for (i, &key) in keys.iter().enumerate() {
         let version = if args.versions.is_null() { EMPTY } else { *args.versions.add(i) };
         let removed = refuse_version(version)
@@ -384,14 +411,14 @@ unsafe fn run_remove(
         let rc = match removed {
             Ok(()) => PST_OK,
             Err(fail) => {
-                if !(*result).errors.is_null() {
-                    let at = ((*result).errors as *mut u8).add(i * (*result).error_stride);
+                if !room.errors.is_null() {
+                    let at = (room.errors as *mut u8).add(i * room.error_stride);
                     fill_error(at as *mut PstError, &fail);
                 }
                 fail.rc
             }
         };
-        *(*result).status.add(i) = rc;
+        *room.status.add(i) = rc;
     }
     Ok(Outcome::Done)
 }
@@ -407,7 +434,7 @@ unsafe fn run_list_open(
         is_recursive: args.flags & PST_LIST_RECURSIVE != 0,
         after: Mutex::new(bytes(args.start_after).to_vec()),
     });
-    (*result).cursor = Box::into_raw(cursor) as *mut PstCursor;
+    set!(result.cursor = Box::into_raw(cursor) as *mut PstCursor);
     Ok(Outcome::Done)
 }
 
@@ -435,7 +462,7 @@ unsafe fn run_list_page(
         *after = line.key.clone();
     }
     if is_last {
-        (*result).flags |= PST_PAGE_LAST;
+        set!(result.flags = PST_PAGE_LAST);
     }
     Ok(Outcome::Done)
 }
@@ -476,7 +503,7 @@ unsafe fn run_upload_open(
         condition: condition_from(args.flags, args.if_match),
         state: Mutex::new(UploadState::Open(BTreeMap::new())),
     });
-    (*result).upload = Box::into_raw(upload) as *mut PstUpload;
+    set!(result.upload = Box::into_raw(upload) as *mut PstUpload);
     Ok(Outcome::Done)
 }
 
