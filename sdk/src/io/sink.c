@@ -107,10 +107,9 @@ static void destroy_sink(void *arg)
     free(sink);
 }
 
-static void drop_sink(struct pst_sink *sink)
+/* The last reference is gone. */
+static void end_sink(struct pst_sink *sink)
 {
-    if (atomic_fetch_sub(&sink->refs, 1) != 1)
-        return;
     sink->free_timer.fn = destroy_sink;
     sink->free_timer.arg = sink;
     if (!sink->locked.upload || pst_stack_is_clear())
@@ -121,8 +120,8 @@ static void drop_sink(struct pst_sink *sink)
 
 void pst_sink_free(struct pst_sink *sink)
 {
-    if (sink)
-        drop_sink(sink);
+    if (sink && atomic_fetch_sub(&sink->refs, 1) == 1)
+        end_sink(sink);
 }
 
 struct pst_port *pst_sink_port(struct pst_sink *sink)
@@ -180,6 +179,7 @@ static struct trip *take_abort_locked(struct pst_sink *sink)
     struct trip *trip = sink->abort_task->owner;
     sink->abort_task->object = sink->locked.upload;
     sink->abort_task = NULL;
+    atomic_fetch_add(&sink->refs, 1);
     sink->locked.n_trips++; /* the caller starts it after unlocking; nothing else may start now */
     return trip;
 }
@@ -244,17 +244,21 @@ static void on_end(struct pst_task *task, pst_rc rc)
     struct pst_cargo *cargo = trip->is_abandoned ? trip->cargo : NULL;
     if (is_abort_due_locked(sink))
         abort_trip = take_abort_locked(sink);
+    /* Let go before whoever waits can go on: then the writer's reference is the last one, and free
+     * leaves nothing to be done later. */
+    int is_last = atomic_fetch_sub(&sink->refs, 1) == 1;
     pthread_cond_broadcast(&sink->gate.changed);
     pthread_mutex_unlock(&sink->gate.mutex);
     pst_cargo_free(cargo);
     if (abort_trip)
         start_trip(abort_trip, 0, task->op.affinity, 0);
     pst_task_unref(task);
-    drop_sink(sink);
+    if (is_last)
+        end_sink(sink);
 }
 
 /* The reference to the task that the caller holds becomes the trip's; take another one to wait. The
- * abort was counted when it was taken. */
+ * abort was counted, and has its reference to the sink, since it was taken. */
 static void start_trip(struct trip *trip, uint32_t max_attempts, uint32_t affinity,
                        uint64_t deadline_ns)
 {
@@ -263,7 +267,8 @@ static void start_trip(struct trip *trip, uint32_t max_attempts, uint32_t affini
     trip->task->owner = trip;
     trip->task->then = on_end;
     trip->task->op.affinity = affinity;
-    atomic_fetch_add(&sink->refs, 1);
+    if (!is_abort)
+        atomic_fetch_add(&sink->refs, 1);
     pthread_mutex_lock(&sink->gate.mutex);
     trip->next = sink->locked.trips;
     if (trip->next)
