@@ -52,7 +52,7 @@ function(pst_set_test_properties name label timeout_s serial)
         "PST_TEST_BINARY=${PROJECT_BINARY_DIR}"
         "ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1"
         "UBSAN_OPTIONS=print_stacktrace=1"
-        "TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1")
+        "TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:die_after_fork=0")
     set_tests_properties(${name} PROPERTIES
         LABELS "${label}"
         TIMEOUT ${timeout_s}
