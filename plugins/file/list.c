@@ -193,50 +193,59 @@ static pst_rc compose(pst_cursor *c, pst_op *op, const char *name, size_t len, s
 
 /* ---- levels --------------------------------------------------------------------------------------- */
 
-static void pop(pst_cursor *c)
+static void free_level(pst_cursor *c, struct level *level)
 {
-    struct level *level = c->top;
     const pst_host *host = c->backend->host;
 
-    c->top = level->up;
     if (level->fd >= 0)
         close(level->fd);
     fst_names_free(level->names);
     host->dealloc(host, level);
+}
+
+static void pop(pst_cursor *c)
+{
+    struct level *level = c->top;
+
+    c->top = level->up;
     c->dents_len = c->dents_at = 0;
+    free_level(c, level);
 }
 
 /* Make a level for the open directory path[0..path_len). Takes `fd`, after a failure too. */
-static pst_rc push(pst_cursor *c, pst_op *op, int fd, size_t path_len)
+static pst_rc make_level(pst_cursor *c, pst_op *op, int fd, size_t path_len, struct level **out)
 {
     const pst_backend *b = c->backend;
     struct level *level = b->host->alloc(b->host, sizeof(*level), 16);
     struct stat st;
-    pst_rc rc = PST_OK;
 
     if (!level) {
         close(fd);
         return fst_no_memory(op);
     }
     memset(level, 0, sizeof(*level));
+    level->fd = fd;
+    level->path_len = path_len;
+    level->is_reading = 1;
     if (b->follow_dirs && fstat(fd, &st) == 0) {
         level->dev = st.st_dev;
         level->ino = st.st_ino;
     }
-    rc = fst_names_new(b, op, &level->names);
+    pst_rc rc = fst_names_new(b, op, &level->names);
     if (rc != PST_OK) {
-        close(fd);
-        b->host->dealloc(b->host, level);
+        free_level(c, level);
         return rc;
     }
-    level->fd = fd;
-    level->path_len = path_len;
-    level->is_reading = 1;
+    *out = level;
+    return PST_OK;
+}
+
+static void push(pst_cursor *c, struct level *level)
+{
     level->up = c->top;
     level->depth = c->top ? c->top->depth + 1 : 0;
     c->top = level;
     c->dents_len = c->dents_at = 0;
-    return PST_OK;
 }
 
 /* Open a directory by its key path[0..len), which ends in '/' or is empty. */
@@ -465,10 +474,13 @@ static pst_rc descend(pst_cursor *c, pst_op *op, const struct fst_name *name, si
         close(fd);
         fd = -1;
     }
-    pst_rc rc = step(c, op, c->n_entries);
-    if (rc != PST_OK || fd < 0) {
-        if (fd >= 0)
-            close(fd);
+    struct level *below = NULL;
+    pst_rc rc = fd >= 0 ? make_level(c, op, fd, len, &below) : PST_OK;
+    if (rc == PST_OK)
+        rc = step(c, op, c->n_entries);
+    if (rc != PST_OK || !below) {
+        if (below)
+            free_level(c, below);
         return rc;
     }
     level->has_entry = 1;
@@ -476,7 +488,8 @@ static pst_rc descend(pst_cursor *c, pst_op *op, const struct fst_name *name, si
         close(level->fd);
         level->fd = -1;
     }
-    return push(c, op, fd, len);
+    push(c, below);
+    return PST_OK;
 }
 
 /* The end of a level: an empty directory shows itself, if it is asked for. */
@@ -558,7 +571,10 @@ static pst_rc start(pst_cursor *c, pst_op *op)
     int fd = open_dir(c, c->base_len);
     if (fd < 0 && !is_vanished(errno))
         return fst_fail_errno(b, op, errno, pst_str_of(c->path, c->base_len), "open the directory");
-    pst_rc rc = fd >= 0 ? push(c, op, fd, c->base_len) : PST_OK;
+    struct level *level;
+    pst_rc rc = fd >= 0 ? make_level(c, op, fd, c->base_len, &level) : PST_OK;
+    if (rc == PST_OK && fd >= 0)
+        push(c, level);
     c->is_started = rc == PST_OK;
     return rc;
 }

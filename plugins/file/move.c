@@ -143,12 +143,17 @@ static pst_rc check_source(const pst_backend *b, pst_op *op, const pst_copy_args
     return fst_match_check(b, op, args->from, &ends->st, args->from_if_match);
 }
 
-static pst_rc check_target(const pst_backend *b, pst_op *op, const pst_copy_args *args,
-                           const struct ends *ends)
+static pst_rc check_target(const pst_backend *b, pst_op *op, const pst_copy_args *args)
 {
+    char path[FST_KEY_MAX + 1];
     struct stat target;
-    int is_there = fst_lookup(b, ends->to.path, &target) == 0;
 
+    memcpy(path, args->to.ptr, args->to.len);
+    path[args->to.len] = '\0';
+    int is_there = fst_lookup(b, path, &target) == 0;
+    if (!is_there && errno == ENOTDIR)
+        return fst_fail(b, op, PST_E_INVALID, args->to,
+                        "an object cannot be a directory too: a part of this key is a file");
     if (!is_there && errno != ENOENT)
         return fst_fail_errno(b, op, errno, args->to, "stat");
     if (is_there && args->flags & PST_PUT_CREATE_ONLY)
@@ -247,15 +252,17 @@ pst_rc fst_rename(pst_backend *b, pst_op *op, const pst_copy_args *args, pst_put
     if (rc == PST_OK) /* before directories are made for the target */
         rc = check_source(b, op, args, &ends);
     if (rc == PST_OK)
+        rc = check_target(b, op, args);
+    if (rc == PST_OK)
         rc = fst_parent_open(b, op, args->to, 1, &ends.to);
     if (rc == PST_OK)
         rc = lock_ends(b, op, args, &ends);
     if (rc == PST_OK) {
         close(ends.file_fd);
-        rc = check_source(b, op, args, &ends); /* again, under the lock */
+        rc = check_source(b, op, args, &ends); /* both again, under the lock */
     }
     if (rc == PST_OK)
-        rc = check_target(b, op, args, &ends);
+        rc = check_target(b, op, args);
     if (rc == PST_OK)
         rc = rename_between(b, op, args, &ends);
     is_renamed = rc == PST_OK;

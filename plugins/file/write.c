@@ -151,7 +151,7 @@ static int keep_mode(int fd, const struct stat *old)
     if (now.st_uid != old->st_uid || now.st_gid != old->st_gid) {
         if (fchown(fd, old->st_uid, old->st_gid) != 0 && now.st_gid != old->st_gid &&
             fchown(fd, (uid_t)-1, old->st_gid) != 0)
-            mode &= ~(mode_t)070 | (mode & 07) << 3; /* a group of ours gets what others get */
+            mode &= ~(mode_t)070 | (mode & 07) << 3; /* another group gets no more than others */
         if (fstat(fd, &now) != 0)
             return -1;
     }

@@ -6,13 +6,18 @@
 #include <dirent.h>
 #include <ftw.h>
 #include <grp.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -527,7 +532,9 @@ pst_rc mini_remove(struct mini_host *mini, pst_str key, pst_str if_match)
     assert_int_equal(error.struct_size, sizeof(error));
     if (rc == PST_OK) {
         assert_int_equal(error.code, status);
+        pthread_mutex_lock(&mini->mutex);
         mini->err = error;
+        pthread_mutex_unlock(&mini->mutex);
         rc = status;
     }
     return rc;
@@ -542,7 +549,7 @@ static pst_rc copy_or_rename(struct mini_host *mini, int is_copy, const pst_copy
     pst_rc rc = mini_op_wait(
         &op, is_copy ? mini->plugin->ops->copy(mini->store, &op.op, args, &result)
                      : mini->plugin->ops->rename(mini->store, &op.op, args, &result));
-    if (rc == PST_OK) {
+    if (rc == PST_OK && !mini->is_threaded && mini->fail_after < 0) {
         char etag[128], now[128];
         keep_text(etag, result.etag);
         assert_int_equal(mini_etag(mini, args->to, now), PST_OK);
@@ -814,6 +821,21 @@ int mini_run_child(int (*fn)(void *), void *arg, int as_nobody)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
 }
 
+int mini_forbid(long number, int sys_errno)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)number, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)sys_errno),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const struct sock_fprog program = {sizeof(code) / sizeof(code[0]), code};
+
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        return -1;
+    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+}
+
 /* ---- files ---------------------------------------------------------------------------------------- */
 
 char *mini_temp_dir(void)
@@ -891,4 +913,18 @@ int mini_count_names(const char *dir)
         n += strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
     closedir(d);
     return n;
+}
+
+void mini_pass_tick(const char *dir, const char *name)
+{
+    char *path = mini_path(dir, name);
+    struct timespec now;
+    struct stat st;
+
+    assert_int_equal(stat(path, &st), 0);
+    do
+        clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    while (now.tv_sec < st.st_ctim.tv_sec ||
+           (now.tv_sec == st.st_ctim.tv_sec && now.tv_nsec <= st.st_ctim.tv_nsec));
+    free(path);
 }

@@ -109,6 +109,9 @@ int mini_teardown(void **state);
 /* The user "nobody" in a child: run fn(arg) there and return what it returns (0..100). */
 int mini_run_child(int (*fn)(void *), void *arg, int as_nobody);
 
+/* From now on this process's system call `number` fails with `sys_errno`, for good. 0, or -1. */
+int mini_forbid(long number, int sys_errno);
+
 /* Files and directories for tests. */
 char *mini_temp_dir(void); /* made by mkdtemp; free with mini_remove_tree */
 void mini_remove_tree(char *dir);
@@ -117,6 +120,9 @@ char *mini_read_file(const char *dir,
                      const char *name);             /* malloc'ed, NUL-terminated; NULL if none */
 char *mini_path(const char *dir, const char *name); /* malloc'ed */
 int mini_count_names(const char *dir);              /* entries of one directory */
+/* Wait until the kernel's clock has moved on from the last change of a file: two changes within one
+ * tick look alike on kernels before 6.13. */
+void mini_pass_tick(const char *dir, const char *name);
 pst_str mini_str(const char *text);
 
 #endif
