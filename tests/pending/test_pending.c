@@ -36,7 +36,7 @@ enum { HOST_THREADS = 1, PLUGIN_THREADS = 4 };
 static atomic_int watched_fd = -1;
 static atomic_uint n_wakeups;
 
-ssize_t write(int fd, const void *bytes, size_t n)
+PST_EXPORT ssize_t write(int fd, const void *bytes, size_t n)
 {
     static ssize_t (*real)(int, const void *, size_t);
 
@@ -47,7 +47,7 @@ ssize_t write(int fd, const void *bytes, size_t n)
     return real(fd, bytes, n);
 }
 
-int eventfd_write(int fd, eventfd_t value)
+PST_EXPORT int eventfd_write(int fd, eventfd_t value)
 {
     return write(fd, &value, sizeof value) == (ssize_t)sizeof value ? 0 : -1;
 }
