@@ -19,14 +19,19 @@
 
 enum { QUEUE_ITEMS = 256 };
 
+#define PAGE_BYTES 4096u
+#define SMALL_BYTES (8u * 1024u * 1024u)
+#define LARGE_BYTES (64u * 1024u * 1024u) /* in memory for one large object */
+
 struct transfer_queue {
     pthread_mutex_t mutex;
-    pthread_cond_t has_items, has_room;
+    pthread_cond_t has_items, has_room, has_large_slot;
     pthread_t *threads;
+    uint32_t n_large_max;
     struct {
         struct transfer_item *items[QUEUE_ITEMS]; /* a ring */
         size_t first, n;
-        uint32_t n_threads, n_idle;
+        uint32_t n_threads, n_idle, n_large;
         bool is_closed; /* no item will be added */
     } locked;
 };
@@ -88,12 +93,32 @@ void transfer_push(struct transfer *t, struct transfer_item *item)
         run_item(t, item);
 }
 
+void transfer_begin_large(struct transfer *t)
+{
+    struct transfer_queue *queue = t->queue;
+    pthread_mutex_lock(&queue->mutex);
+    while (queue->locked.n_large == queue->n_large_max)
+        pthread_cond_wait(&queue->has_large_slot, &queue->mutex);
+    queue->locked.n_large++;
+    pthread_mutex_unlock(&queue->mutex);
+}
+
+void transfer_end_large(struct transfer *t)
+{
+    struct transfer_queue *queue = t->queue;
+    pthread_mutex_lock(&queue->mutex);
+    queue->locked.n_large--;
+    pthread_cond_signal(&queue->has_large_slot);
+    pthread_mutex_unlock(&queue->mutex);
+}
+
 static void open_queue(struct transfer *t)
 {
     struct transfer_queue *queue = cli_alloc(1, sizeof(*queue));
     pthread_mutex_init(&queue->mutex, NULL);
     pthread_cond_init(&queue->has_items, NULL);
     pthread_cond_init(&queue->has_room, NULL);
+    pthread_cond_init(&queue->has_large_slot, NULL);
     queue->threads = cli_alloc(t->options->n_jobs, sizeof(*queue->threads));
     t->queue = queue;
 }
@@ -111,6 +136,7 @@ static void close_queue(struct transfer *t)
     pthread_mutex_unlock(&queue->mutex);
     for (uint32_t i = 0; i < n_threads; i++)
         pthread_join(queue->threads[i], NULL);
+    pthread_cond_destroy(&queue->has_large_slot);
     pthread_cond_destroy(&queue->has_room);
     pthread_cond_destroy(&queue->has_items);
     pthread_mutex_destroy(&queue->mutex);
@@ -216,11 +242,29 @@ static void report(struct transfer *t)
     cli_text_fini(&line);
 }
 
+/* What workers hold beside the library's own buffers shall fit the budget too: a small object each,
+ * or, for those that stream a large one, what the reader fetches ahead. */
+static void share_budget(struct transfer *t)
+{
+    pst_stats stats = {.struct_size = sizeof(stats)};
+    uint64_t share;
+
+    pst_context_stats(t->cli->context, &stats);
+    share = stats.budget_bytes / (2 * (uint64_t)t->options->n_jobs);
+    t->small_bytes = share > SMALL_BYTES ? SMALL_BYTES : share < PAGE_BYTES ? PAGE_BYTES : share;
+    t->queue->n_large_max = (uint32_t)(stats.budget_bytes / LARGE_BYTES);
+    if (t->queue->n_large_max == 0)
+        t->queue->n_large_max = 1;
+    if (stats.budget_bytes / LARGE_BYTES > t->options->n_jobs)
+        t->queue->n_large_max = t->options->n_jobs;
+}
+
 static int carry_out(struct transfer *t)
 {
     int code;
 
     open_queue(t);
+    share_budget(t);
     cli_progress_start(t->cli, t->cli->verb, PST_UNKNOWN, PST_UNKNOWN);
     code = transfer_plan(t);
     if (code == CLI_OK)

@@ -177,6 +177,7 @@ struct transfer {
     struct transfer_place target;
     struct cli_regex *regex;
     struct transfer_queue *queue;
+    uint64_t small_bytes; /* an object of up to this length is one read and one put */
     struct cli_tally tally;
     atomic_ullong n_copied, n_identical, copied_bytes;
     /* Of the planner, in the main thread. */
@@ -193,6 +194,11 @@ int transfer_plan(struct transfer *t);
 
 /* Give an item to the workers; takes it over. Waits while they have enough. (transfer.c) */
 void transfer_push(struct transfer *t, struct transfer_item *item);
+
+/* Stand around the copy of a large object: only as many run at once as the memory budget has room for.
+ * (transfer.c) */
+void transfer_begin_large(struct transfer *t);
+void transfer_end_large(struct transfer *t);
 
 /* Carry out one item; returns its exit code, having said what went wrong. (transfer_item.c) */
 int transfer_item_run(struct transfer *t, const struct transfer_item *item);

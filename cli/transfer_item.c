@@ -157,6 +157,7 @@ static int copy_large(struct transfer_work *work)
 
     work->n_read = 0;
     work->n_read_crc = 0;
+    transfer_begin_large(work->t);
     code = cli_stream_read(work->cli, &stream);
     if (code == CLI_OK) {
         pst_rc rc = pst_writer_finalize(work->writer, &result, &err);
@@ -165,6 +166,7 @@ static int copy_large(struct transfer_work *work)
     }
     pst_writer_free(work->writer); /* aborts what was not finalized */
     work->writer = NULL;
+    transfer_end_large(work->t);
     if (code == CLI_OK) {
         work->from.crc = work->n_read_crc;
         work->from.has_crc = true;

@@ -327,6 +327,28 @@ static void set_into(struct transfer_place *place, bool is_below_own_name)
     place->into = into.data;
 }
 
+/* The place is one file of a store that is rooted at the file's directory. A link that the user names
+ * stands for the file that it leads to, as with `get`; a move replaces the link. */
+static void set_target_file(struct transfer_place *place, const char *path, bool follows)
+{
+    char *real = follows ? realpath(path, NULL) : NULL;
+    struct cli_text_buf shown = {0};
+
+    set_object(place);
+    place->prefix[0] = '\0';
+    place->dir = dup_parent(real ? real : path);
+    if (real && strcmp(real, path) != 0) {
+        const char *leaf = strrchr(real, '/') + 1;
+        free(place->name);
+        place->name = cli_dup(leaf, strlen(leaf));
+        cli_add_uri(&shown, &place->location, pst_str_of(real + 1, (size_t)(leaf - real) - 1));
+        cli_add(&shown, "", 1);
+        free(place->shown);
+        place->shown = shown.data;
+    }
+    free(real);
+}
+
 static int open_target_path(struct cli *cli, const struct transfer_options *options, char *path,
                             bool is_directory, size_t n_sources, struct transfer_place *place)
 {
@@ -346,9 +368,7 @@ static int open_target_path(struct cli *cli, const struct transfer_options *opti
         set_directory(place, cli_dup(path, strlen(path)));
         return is_there ? open_rooted(cli, place) : CLI_OK;
     }
-    set_object(place);
-    place->dir = dup_parent(path);
-    place->prefix[0] = '\0';
+    set_target_file(place, path, !options->is_move);
     is_there = stat(place->dir, &st) == 0 && S_ISDIR(st.st_mode);
     return is_there ? open_rooted(cli, place) : CLI_OK;
 }

@@ -353,14 +353,16 @@ static int plan_source(struct transfer *t, const struct transfer_place *source)
                         .n_source_prefix = strlen(source->prefix),
                         .n_target_prefix = strlen(t->target.prefix),
                         .is_target_new = !t->target.store};
+    enum transfer_there there = plan.is_target_new ? TRANSFER_ABSENT : TRANSFER_UNKNOWN;
     int code = CLI_OK;
 
-    if (source->name)
-        code = plan_object(&plan, pst_str_of(source->name, strlen(source->name)), source->size,
-                           source->mtime_ns,
-                           plan.is_target_new ? TRANSFER_ABSENT : TRANSFER_UNKNOWN, NULL);
-    else
+    if (source->name) {
+        pst_str name = pst_str_of(source->name, strlen(source->name));
+        if (cli_regex_matches(t->regex, name))
+            code = plan_object(&plan, name, source->size, source->mtime_ns, there, NULL);
+    } else {
         code = plan_directory(&plan);
+    }
     pst_list_free(plan.names);
     pst_list_free(plan.there);
     cli_text_fini(&plan.to);

@@ -158,7 +158,7 @@ static void read_sum(struct transfer_work *work, struct transfer_side *side, uin
     do {
         pst_buffer *buffer = NULL;
         rc = pst_get_range(side->place->store, transfer_side_key(side), offset,
-                           TRANSFER_SMALL_BYTES, &options, &work->cli->call, &buffer, &info, NULL);
+                           work->t->small_bytes, &options, &work->cli->call, &buffer, &info, NULL);
         if (rc != PST_OK)
             break;
         size_t n = pst_buffer_size(buffer);
@@ -188,11 +188,11 @@ int transfer_load_body(struct transfer_work *work, bool *is_small)
     pst_rc rc;
 
     *is_small = work->body != NULL;
-    if (work->body || item->size > TRANSFER_SMALL_BYTES)
+    if (work->body || item->size > work->t->small_bytes)
         return CLI_OK;
     if (attr && attr->etag_strength == PST_ETAG_STRONG)
         options.if_match = attr->etag;
-    rc = pst_get_range(item->source->store, transfer_side_key(&work->from), 0, TRANSFER_SMALL_BYTES,
+    rc = pst_get_range(item->source->store, transfer_side_key(&work->from), 0, work->t->small_bytes,
                        &options, &work->cli->call, &work->body, &info, &err);
     if (rc != PST_OK)
         return transfer_fail_from(work, rc == PST_E_PRECONDITION ? PST_E_CHANGED : rc, &err);
@@ -217,7 +217,7 @@ static int find_source_sum(struct transfer_work *work)
 
     if (!from->has_crc && transfer_load_attr(work, from, NULL) == PST_OK)
         transfer_find_sum(from);
-    if (!from->has_crc && work->item->size <= TRANSFER_SMALL_BYTES)
+    if (!from->has_crc && work->item->size <= work->t->small_bytes)
         return transfer_load_body(work, &is_small); /* a copy would read it as well */
     if (!from->has_crc && transfer_is_local(from->place))
         read_sum(work, from, work->item->size);

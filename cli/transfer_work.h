@@ -4,9 +4,6 @@
 
 #include "transfer.h"
 
-/* An object of up to this length is one read and one put. */
-#define TRANSFER_SMALL_BYTES (8u * 1024u * 1024u)
-
 /* The user metadata that holds the CRC-32C, eight hex digits, on stores that keep no sums. */
 #define TRANSFER_SUM_META PST_STR("penstock-crc32c")
 

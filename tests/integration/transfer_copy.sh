@@ -273,10 +273,18 @@ test_cp__never_writes_through_a_link_out_of_the_target() {
     holds outside/file kept
     absent outside/deep
     holds copy/fine text
-    # Neither through the name itself.
-    ln -s "$dir/outside/file" link
-    expect 4 "$penstock" cp tree/fine link
-    holds outside/file kept
+}
+
+test_cp__link_named_as_target_stands_for_its_file() {
+    mkdir outside
+    echo new >file
+    echo old >outside/file
+    ln -s outside/file link
+    expect 0 "$penstock" cp file link
+    holds outside/file new
+    [ -L link ]
+    expect 2 "$penstock" cp outside/file link
+    expect 2 "$penstock" cp file /dev/null
 }
 
 test_cp__dry_run_says_and_changes_nothing() {
