@@ -68,6 +68,18 @@ static uint64_t offset_of(const struct k_elf *elf, uint64_t address)
     return UINT64_MAX;
 }
 
+/* Is everything there that its headers speak of? A file that was cut may load and crash later. */
+static bool is_whole(const struct k_elf *elf)
+{
+    const elf_header *h = (const elf_header *)(const void *)elf->map;
+    size_t n = 0;
+    const elf_segment *s = segments(elf, &n);
+    bool is_whole = s && (h->e_shoff == 0 || at(elf, h->e_shoff, h->e_shnum, h->e_shentsize));
+    for (size_t i = 0; is_whole && i < n; i++)
+        is_whole = s[i].p_type != PT_LOAD || at(elf, s[i].p_offset, s[i].p_filesz, 1);
+    return is_whole;
+}
+
 static void read_segments(struct k_elf *elf)
 {
     size_t n = 0;
@@ -237,6 +249,8 @@ bool k_elf_read(const char *path, struct k_elf *out)
         return refuse(out, "it is not a shared object");
     if (h->e_phentsize != sizeof(elf_segment))
         return refuse(out, "its program headers are of another size");
+    if (!is_whole(out))
+        return refuse(out, "it was cut: its headers speak of more than there is");
     read_segments(out);
     return read_dynamic(out, &dynamic) && read_symbols(out, &dynamic);
 }
