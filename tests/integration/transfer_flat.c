@@ -516,7 +516,7 @@ static pst_rc flat_list_open(pst_backend *b, pst_op *op, const pst_list_args *ar
         if (len < 2 || strcmp(entry->d_name + len - 2, ".o") != 0)
             continue;
         fd = open_file(b, entry->d_name, &header, &st);
-        c->entries = realloc(c->entries, (c->n + 1) * sizeof(*c->entries));
+        c->entries = reallocarray(c->entries, c->n + 1, sizeof(*c->entries));
         if (!c->entries)
             abort();
         if (fd >= 0) {
