@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# file.sh PLUGIN PROFILE: the file plugin passes the kit, and leaves nothing behind.
+set -euo pipefail
+plugin=$1
+profile=$2
+place=$(mktemp -d)
+trap 'rm -rf "$place"' EXIT
+
+# Profile ro reads what is there.
+mkdir -p "$place/some/dir"
+head -c 200000 /dev/urandom >"$place/some/object"
+printf x >"$place/some/dir/one byte"
+: >"$place/empty"
+for i in $(seq 40); do
+    echo "object $i" >"$place/some/dir/number $i"
+done
+find "$place" -printf '%P %s %T@\n' | sort >"$place.before"
+
+"$PST_TEST_BIN/penstock" conformance "$plugin" --uri "file://$place/" --profile "$profile"
+
+find "$place" -printf '%P %s %T@\n' | sort >"$place.after"
+# The top directory's own time may change; nothing else may.
+diff <(tail -n +2 "$place.before") <(tail -n +2 "$place.after")
+rm -f "$place.before" "$place.after"
