@@ -36,7 +36,7 @@ enum { HOST_THREADS = 1, PLUGIN_THREADS = 4 };
 static atomic_int watched_fd = -1;
 static atomic_uint n_wakeups;
 
-PST_EXPORT ssize_t write(int fd, const void *bytes, size_t n)
+PST_EXPORT ssize_t write(int fd, const void *buf, size_t n)
 {
     static ssize_t (*real)(int, const void *, size_t);
 
@@ -44,7 +44,7 @@ PST_EXPORT ssize_t write(int fd, const void *bytes, size_t n)
         *(void **)&real = dlsym(RTLD_NEXT, "write");
     if (fd == atomic_load(&watched_fd))
         atomic_fetch_add(&n_wakeups, 1);
-    return real(fd, bytes, n);
+    return real(fd, buf, n);
 }
 
 PST_EXPORT int eventfd_write(int fd, eventfd_t value)
