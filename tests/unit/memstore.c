@@ -333,10 +333,10 @@ static int has_value(const void *arg)
     return *counter->at == counter->value;
 }
 
-void memstore_wait_for(const unsigned *at, unsigned value)
+void memstore_wait_for(const unsigned *counter, unsigned value)
 {
-    struct counter counter = {at, value};
-    wait_until(has_value, &counter);
+    struct counter wanted = {counter, value};
+    wait_until(has_value, &wanted);
 }
 
 void memstore_release(void)

@@ -127,13 +127,14 @@ static int reserve_last_key(struct walk *walk)
     if (len <= walk->last_room)
         return 1;
     int is_after = walk->last_key && walk->rules.after.ptr == walk->last_key;
-    char *key = realloc(walk->last_key, len * 2);
+    size_t room = len < SIZE_MAX / 2 ? len + len : len; /* not again for the next longer one */
+    char *key = realloc(walk->last_key, room);
     if (!key)
         return 0;
     if (is_after)
         walk->rules.after.ptr = key;
     walk->last_key = key;
-    walk->last_room = len * 2;
+    walk->last_room = room;
     return 1;
 }
 

@@ -147,7 +147,7 @@ pst_rc pst_exists(pst_store *store, pst_str key, const pst_call *call, int *exis
     pst_attr *attr = NULL;
     *exists = 0;
     pst_rc rc = pst_stat(store, key, call, &attr, err);
-    if (rc == PST_OK)
+    if (attr)
         *exists = attr->kind == PST_KIND_OBJECT;
     pst_attr_free(attr);
     if (rc == PST_E_NOT_FOUND) {

@@ -110,7 +110,7 @@ static int make_room(struct pst_page *page)
     if (page->n < page->room)
         return 1;
     size_t room = page->room ? page->room * 2 : FIRST_ROOM;
-    pst_entry *entries = realloc(page->entries, room * sizeof(*entries));
+    pst_entry *entries = reallocarray(page->entries, room, sizeof(*entries));
     if (!entries)
         return 0;
     page->entries = entries;

@@ -415,13 +415,11 @@ pst_rc pst_sink_send_part(struct pst_sink *sink, const struct pst_sink_run *run,
                           pst_error *err)
 {
     pst_sum sum = pst_sum_crc32c(cargo->crc32c);
-    struct trip *trip = NULL;
     pst_rc rc = wait_for_trips(sink, &run->limit, max - 1, err);
-    if (rc == PST_OK && !(trip = new_trip(sink, PST_SLOT_UPLOAD_PART, cargo, &sum)))
-        rc = fail_for_memory(sink, err);
-    if (rc != PST_OK) {
+    struct trip *trip = rc == PST_OK ? new_trip(sink, PST_SLOT_UPLOAD_PART, cargo, &sum) : NULL;
+    if (!trip) {
         pst_cargo_free(cargo);
-        return rc;
+        return rc == PST_OK ? fail_for_memory(sink, err) : rc;
     }
     pst_part_args *args = &trip->task->args.part;
     trip->task->object = sink->locked.upload;
