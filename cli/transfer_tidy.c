@@ -6,6 +6,7 @@
  * there is anything in them; so nothing here can remove more than emptiness. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <penstock/plugin.h>
 
@@ -47,6 +48,20 @@ static int make_dir(struct transfer *t, pst_str name)
     return cli_fail_rc_at(t->cli, rc, &err, "%s%.*s: ", t->target.shown, (int)name.len, name.ptr);
 }
 
+static bool has_dir(const struct transfer_place *target, const struct cli_text_buf *name)
+{
+    struct cli_text_buf path = {0};
+    struct stat st;
+    bool is_there;
+
+    if (!target->dir)
+        return false;
+    cli_addf(&path, "%s/%.*s", target->dir, (int)name->len, name->data);
+    is_there = stat(path.data, &st) == 0 && S_ISDIR(st.st_mode);
+    cli_text_fini(&path);
+    return is_there;
+}
+
 int transfer_make_dirs(struct transfer *t)
 {
     struct cli_text_buf name = {0};
@@ -57,9 +72,9 @@ int transfer_make_dirs(struct transfer *t)
         code = transfer_spool_next(t->cli, &t->dirs, &name, &has_name);
         if (code != CLI_OK || !has_name)
             break;
-        if (t->options->is_dry_run)
+        if (t->options->is_dry_run && !has_dir(&t->target, &name))
             say_plan(t, "make", pst_str_of(name.data, name.len));
-        else
+        else if (!t->options->is_dry_run)
             code = make_dir(t, pst_str_of(name.data, name.len));
     }
     cli_text_fini(&name);

@@ -46,7 +46,7 @@ test_cp__interrupted_then_run_again_is_complete() {
     no_rest copy
     expect 0 "$penstock" cp -r tree copy
     same tree copy
-    ! grep -q "identical 0," "$dir.err"
+    lacks "$dir.err" "identical 0,"
 }
 
 test_cp__killed_leaves_whole_objects() {

@@ -43,6 +43,22 @@ printed() {
     }
 }
 
+# silent: the last command wrote nothing.
+silent() {
+    [ ! -s "$dir.out" ] || cat "$dir.out"
+    [ ! -s "$dir.err" ] || cat "$dir.err"
+    [ ! -s "$dir.out" ] || return 1
+    [ ! -s "$dir.err" ]
+}
+
+# lacks FILE TEXT. (A "!" before a command would hide its failure from set -e.)
+lacks() {
+    if grep -F -- "$2" "$1"; then
+        echo "    should not be in $1: $2"
+        return 1
+    fi
+}
+
 # same A B: two trees, names and bytes.
 same() {
     diff -r --no-dereference "$1" "$2" >"$dir.diff" || {

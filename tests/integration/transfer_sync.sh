@@ -48,7 +48,7 @@ test_sync__delete_removes_what_the_source_has_not() {
     rm tree/sub0
     expect 0 "$penstock" sync --delete --dry-run tree copy
     printed "delete file://$dir/copy/old/er/file"
-    [ "$(wc -l <"$dir.out")" = 5 ] || grep -c . "$dir.out"
+    [ "$(wc -l <"$dir.out")" = 5 ]
     [ -e copy/zzz ]
     expect 0 "$penstock" sync --delete tree copy
     said "copied 0 (0 B), identical 4, failed 0, deleted 5"
@@ -153,7 +153,7 @@ test_mv__file_into_directory_and_onto_file() {
 }
 
 test_mv__across_file_systems_copies_then_deletes() {
-    [ "$(stat -f -c %t /dev/shm)" != "$(stat -f -c %t "$dir")" ] || [ "$(stat -c %d /dev/shm)" != "$(stat -c %d "$dir")" ]
+    [ "$(stat -c %d /dev/shm)" != "$(stat -c %d "$dir")" ]
     other=$(mktemp -d -p /dev/shm)
     trap 'rm -rf "$other"' EXIT
     make_tree
