@@ -5,8 +5,8 @@
  * broke. All that a plugin may use is in <penstock/plugin.h>; its long form is docs/abi.md.
  *
  * How: the functions below block, and <penstock/sync.h> makes them asynchronous on the host's
- * threads. A key becomes one file name by percent-encoding, so every key is kept exactly or, when the
- * name would be too long, refused with INVALID before any I/O. An object is written under a name that
+ * threads. A key becomes one file name by percent-encoding, so every key of up to KEY_MAX bytes is kept
+ * exactly; a longer one is refused with INVALID before any I/O. An object is written under a name that
  * begins with a dot, which no key encodes to, and renamed when it is complete: readers see the old
  * object or the new one. Files are never changed in place, so an open descriptor is one version.
  *
@@ -31,8 +31,10 @@
 #include <penstock/sync.h>
 
 #define NAME_BYTES 256u             /* a file name and its NUL */
+#define KEY_MAX 85u                 /* a third, because every byte may need three */
 #define ETAG_BYTES 64u              /* three numbers in hexadecimal and what separates them */
 #define BLOCK_BYTES (1024u * 1024u) /* moved between two looks at the cancel flag */
+#define PAGE_ENTRIES 10000u         /* of one page of a listing */
 #define PARTS_MAX 10000u            /* of one upload */
 
 /* An open store. Nothing in it changes after store_open, so all threads may read it. */
@@ -105,10 +107,11 @@ static pst_rc encode_key(pst_op *op, pst_str key, char name[NAME_BYTES])
     static const char digits[] = "0123456789ABCDEF";
     size_t n = 0;
 
+    if (key.len == 0 || key.len > KEY_MAX)
+        return fail(op->err, PST_E_INVALID, "acme: a key has 1 to %u bytes, not %zu", KEY_MAX,
+                    key.len);
     for (size_t i = 0; i < key.len; i++) {
         unsigned char c = (unsigned char)key.ptr[i];
-        if (n + 3 >= NAME_BYTES)
-            return fail(op->err, PST_E_INVALID, "acme: a key of %zu bytes is too long", key.len);
         if (is_plain(c) && !(i == 0 && c == '.')) {
             name[n++] = (char)c;
         } else {
@@ -118,7 +121,7 @@ static pst_rc encode_key(pst_op *op, pst_str key, char name[NAME_BYTES])
         }
     }
     name[n] = '\0';
-    return n > 0 ? PST_OK : fail(op->err, PST_E_INVALID, "acme: an empty key names no object");
+    return PST_OK;
 }
 
 static int hex_digit(char c)
@@ -231,12 +234,13 @@ static pst_rc open_object(const pst_backend *b, pst_op *op, pst_str key, char na
     return fail(op->err, PST_E_NOT_FOUND, "acme: %s: is no regular file", name);
 }
 
-/* The caller's spans if it brought some; else ask the host, which allocates now that the length is
+/* The caller's spans if it brought some (an older host has no such member: ask before touching the
+ * last member of any struct of the host's); else ask the host, which allocates now that the length is
  * known. LATER is handed on: this operation then runs again from its start. */
 static pst_rc find_destination(pst_op *op, const pst_read_args *args, const pst_read_result *result,
                                uint64_t length, pst_dst_grant *grant)
 {
-    if (args->n_dst > 0) {
+    if (PST_HAS(pst_read_args, args, n_dst) && args->n_dst > 0) {
         grant->dst = args->dst;
         grant->n_dst = args->n_dst;
         return PST_OK;
@@ -764,10 +768,13 @@ static pst_rc acme_list_page(pst_cursor *c, pst_op *op, const pst_page_args *arg
                              pst_list_result *result)
 {
     size_t i = c->next;
-    uint32_t n_sent = 0;
+    uint32_t n_sent = 0, max_entries = PAGE_ENTRIES;
     pst_rc rc = PST_OK;
 
-    while (rc == PST_OK && i < c->n_items && n_sent < args->max_entries) {
+    if (PST_HAS(pst_page_args, args, max_entries) && args->max_entries > 0 &&
+        args->max_entries < max_entries)
+        max_entries = args->max_entries;
+    while (rc == PST_OK && i < c->n_items && n_sent < max_entries) {
         rc = pst_sync_cancelled(op) ? fail_cancelled(op) : send_item(c, op, i, &n_sent);
         i++;
     }
@@ -789,8 +796,8 @@ static pst_rc acme_list_page(pst_cursor *c, pst_op *op, const pst_page_args *arg
 static const pst_limits acme_limits = {
     .struct_size = sizeof(acme_limits),
     .parts_max = PARTS_MAX,
-    .list_page_max = 10000,
-    .key_max = NAME_BYTES - 4, /* less where bytes must be escaped */
+    .list_page_max = PAGE_ENTRIES,
+    .key_max = KEY_MAX,
 };
 
 static void acme_info(pst_backend *b, pst_backend_info *info)
