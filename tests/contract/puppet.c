@@ -281,6 +281,7 @@ static void slot_info(pst_backend *b, pst_backend_info *info)
     (void)b;
     uint32_t size = info->limits->struct_size;
     info->caps = puppet.caps;
+    info->want_sums = puppet.want_sums;
     *info->limits = puppet.limits;
     info->limits->struct_size = size;
 }
@@ -399,9 +400,37 @@ static pst_rc open_serial(const pst_host *host, const pst_plugin **out, pst_erro
     return enter_plugin(&plugin, out);
 }
 
+static pst_rc open_early(const pst_host *host, const pst_plugin **out, pst_error *err)
+{
+    static const char *const schemes[] = {"early", NULL};
+    static pst_backend_ops early_ops;
+    static const pst_plugin plugin = {
+        .struct_size = sizeof(plugin),
+        .abi_major = PST_ABI_MAJOR,
+        .abi_minor = PST_ABI_MINOR,
+        .caps = ALL_CAPS,
+        .threads = PST_THREADS_PARALLEL,
+        .op_scratch = 64,
+        .id = "early",
+        .version = "1.0.0",
+        .vendor = "Penstock",
+        .license = "Apache-2.0",
+        .schemes = schemes,
+        .limits = &limits,
+        .ops = &early_ops,
+        .store_open = open_store,
+    };
+    (void)host;
+    (void)err;
+    early_ops = ops;
+    early_ops.dst_ready = NULL;
+    return enter_plugin(&plugin, out);
+}
+
 const struct pst_static_plugin pst_static_plugins[] = {
     {"puppet", open_puppet},
     {"serial", open_serial},
+    {"early", open_early},
     {NULL, NULL},
 };
 

@@ -1,6 +1,7 @@
 /* puppet.h - a plugin whose every answer the test gives, linked into the test.
  *
- * It serves puppet:// and, as a second plugin with one operation at a time, serial://. A slot calls the
+ * It serves puppet:// and, as a second plugin with one operation at a time, serial://, and as
+ * a third without dst_ready, early://. A slot calls the
  * hook of the same name if the test set one, else it serves `body` as the only object there is, inline.
  * What the host does is written down. */
 #ifndef PST_TEST_PUPPET_H
@@ -22,6 +23,7 @@ struct puppet {
     size_t body_len;
     const char *etag;
     uint32_t etag_strength;
+    uint32_t want_sums; /* 1 << PST_SUM_* */
 
     const pst_host *host;
     pst_backend *backend; /* of the store opened last */

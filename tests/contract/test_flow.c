@@ -215,6 +215,101 @@ static void test_pool__a_store_that_hangs_leaves_threads_for_others(void **state
     pst_context_free(context);
 }
 
+/* 13. Reads that may wait for memory take turns with everything else. */
+static pst_rc hold_stat(pst_backend *b, pst_op *op, const pst_stat_args *a, pst_attr *r)
+{
+    (void)b;
+    (void)a;
+    (void)r;
+    return puppet_hold(op);
+}
+
+static atomic_int n_reads;
+
+static pst_rc count_read(pst_backend *b, pst_op *op, const pst_read_args *a, pst_read_result *r)
+{
+    (void)b;
+    atomic_fetch_add(&n_reads, 1);
+    return puppet_read(op, a, r);
+}
+
+static void test_lines__read_is_not_starved_by_what_needs_no_memory(void **state)
+{
+    const pst_context_options options = {.struct_size = sizeof(options), .max_in_flight = 2};
+    (void)state;
+    atomic_store(&n_reads, 0);
+    puppet.hooks.stat = hold_stat;
+    puppet.hooks.read = count_read;
+    pst_context *context = puppet_context(&options);
+    pst_store *store = puppet_store(context, "puppet");
+    const pst_request stat = {
+        .struct_size = sizeof(stat), .kind = PST_REQ_STAT, .store = store, .key = object_key};
+    assert_int_equal(pst_queue_new(context, &queue, NULL), PST_OK);
+    for (int i = 0; i < 8; i++)
+        assert_int_equal(pst_queue_submit(queue, &stat, 1, NULL, NULL), PST_OK);
+    submit(store, 1);
+    puppet_release(0, PST_E_NOT_FOUND);
+    puppet_release(1, PST_E_NOT_FOUND);
+    assert_int_equal(reap(), PST_E_NOT_FOUND);
+    puppet_wait_count(&n_reads, 1); /* six others wait in front of it */
+    for (int i = 2; i < 8; i++) {
+        puppet_wait_held(i + 1);
+        puppet_release(i, PST_E_NOT_FOUND);
+    }
+    for (int i = 0; i < 8; i++)
+        reap();
+    pst_queue_free(queue);
+    pst_store_free(store);
+    pst_context_free(context);
+}
+
+/* 7. A job of the plugin's own that never ends, such as its loop, holds nothing up. */
+static atomic_int second_came, job_ended;
+
+static void complete_and_stay(void *arg)
+{
+    const struct timespec tick = {.tv_nsec = 1000000};
+    pst_op *op = arg;
+    op->host->complete(op->host, op, PST_E_NOT_FOUND);
+    for (int i = 0; i < 5000 && !atomic_load(&second_came); i++)
+        nanosleep(&tick, NULL);
+    atomic_store(&job_ended, 1);
+}
+
+static pst_rc first_from_a_loop(pst_backend *b, pst_op *op, const pst_read_args *a,
+                                pst_read_result *r)
+{
+    (void)b;
+    if (atomic_load(&puppet.n_submits) > 1) {
+        atomic_store(&second_came, atomic_load(&job_ended) ? 2 : 1);
+        return puppet_read(op, a, r);
+    }
+    atomic_fetch_sub(&puppet.n_outstanding, 1);
+    pst_rc rc = op->host->exec(op->host, NULL, PST_POOL_BLOCKING, complete_and_stay, op);
+    return rc == PST_OK ? (pst_rc)PST_PENDING : rc;
+}
+
+static void test_exec__endless_job_does_not_hold_up_the_next_submit(void **state)
+{
+    const pst_context_options options = {.struct_size = sizeof(options), .max_in_flight = 1};
+    (void)state;
+    atomic_store(&second_came, 0);
+    atomic_store(&job_ended, 0);
+    puppet.hooks.read = first_from_a_loop;
+    pst_context *context = puppet_context(&options);
+    pst_store *store = puppet_store(context, "puppet");
+    assert_int_equal(pst_queue_new(context, &queue, NULL), PST_OK);
+    submit(store, 1);
+    submit(store, 2);
+    assert_int_equal(reap(), PST_E_NOT_FOUND);
+    assert_int_equal(reap(), PST_OK);
+    assert_int_equal(atomic_load(&second_came), 1);
+    puppet_wait_count(&job_ended, 1);
+    pst_queue_free(queue);
+    pst_store_free(store);
+    pst_context_free(context);
+}
+
 /* 20 and R7. Attempts are counted; transient failures are repeated. */
 static uint32_t attempts[8];
 
@@ -338,6 +433,8 @@ int main(void)
         CONTRACT_TEST(test_flush__follows_a_batch_of_pending_submits),
         CONTRACT_TEST(test_serial__one_operation_at_a_time),
         CONTRACT_TEST(test_pool__a_store_that_hangs_leaves_threads_for_others),
+        CONTRACT_TEST(test_lines__read_is_not_starved_by_what_needs_no_memory),
+        CONTRACT_TEST(test_exec__endless_job_does_not_hold_up_the_next_submit),
         CONTRACT_TEST(test_retry__attempts_are_numbered_until_one_succeeds),
         CONTRACT_TEST(test_retry__what_is_not_transient_is_not_repeated),
         CONTRACT_TEST(test_retry__conditional_put_with_a_lost_reply_runs_once),

@@ -122,6 +122,140 @@ static void test_dst__parked_read_can_be_cancelled(void **state)
     assert_int_equal(atomic_load(&puppet.n_dst_ready), 1);
 }
 
+/* 2. A plugin that cannot be told later is never told LATER. */
+static void test_dst__plugin_without_dst_ready_is_always_granted(void **state)
+{
+    const pst_context_options options = {.struct_size = sizeof(options),
+                                         .memory_budget_bytes = 3 * MIB};
+    pst_queue *queue;
+    pst_event events[2];
+    size_t n = 0;
+    (void)state;
+    puppet.body = big;
+    puppet.body_len = 2 * MIB;
+    puppet.hooks.read = park;
+    pst_context *context = puppet_context(&options);
+    pst_store *store = puppet_store(context, "early");
+    assert_int_equal(pst_queue_new(context, &queue, NULL), PST_OK);
+    submit_get(queue, store, 1);
+    submit_get(queue, store, 2); /* 2 + 2 MiB do not fit into 3 */
+    puppet_wait_held(2);
+    puppet_release(0, PST_OK);
+    puppet_release(1, PST_OK);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(pst_queue_wait(queue, &events[i], 1, 5000, NULL, &n, NULL), PST_OK);
+        assert_int_equal(n, 1);
+        assert_int_equal(events[i].status, PST_OK);
+        pst_event_fini(&events[i]);
+    }
+    pst_queue_free(queue);
+    pst_store_free(store);
+    pst_context_free(context);
+}
+
+/* 2. The size may come with the result only: the rest still finds room. */
+static pst_rc tell_size_late(pst_backend *b, pst_op *op, const pst_read_args *a, pst_read_result *r)
+{
+    (void)b;
+    uint64_t rest = puppet.body_len - a->offset;
+    pst_iov own = {NULL, 0};
+    const pst_dst_args ask = {.struct_size = sizeof(ask),
+                              .length = rest < a->length ? rest : a->length,
+                              .capacity = rest < a->length ? rest : a->length,
+                              .object_size = PST_UNKNOWN};
+    pst_dst_grant grant = {.struct_size = sizeof(grant)};
+    if (a->n_dst > 0) {
+        own = a->dst[0];
+        assert_int_equal(own.len, a->length); /* never less memory than is asked for */
+    } else {
+        pst_rc rc = op->host->dst(op->host, op, &ask, &grant);
+        if (rc != PST_OK)
+            return rc;
+        own = grant.dst[0];
+    }
+    r->n_read = ask.length;
+    memcpy(own.ptr, puppet.body + a->offset, r->n_read);
+    r->object_size = puppet.body_len;
+    r->etag = pst_str_of(puppet.etag, strlen(puppet.etag));
+    r->etag_strength = puppet.etag_strength;
+    return PST_OK;
+}
+
+static void test_get__size_told_with_the_result_makes_room_for_the_rest(void **state)
+{
+    const pst_context_options options = {.struct_size = sizeof(options), .first_read_bytes = MIB};
+    pst_buffer *buffer = NULL;
+    (void)state;
+    puppet.body = big;
+    puppet.body_len = 3 * MIB + 17;
+    puppet.hooks.read = tell_size_late;
+    pst_context *context = puppet_context(&options);
+    pst_store *store = puppet_store(context, "puppet");
+    assert_int_equal(pst_get(store, object_key, NULL, NULL, &buffer, NULL, NULL), PST_OK);
+    assert_int_equal(pst_buffer_size(buffer), puppet.body_len);
+    assert_memory_equal(pst_buffer_data(buffer), big, puppet.body_len);
+    pst_buffer_unref(buffer);
+    pst_store_free(store);
+    pst_context_free(context);
+}
+
+/* A plugin that says it delivered what it never asked memory for is caught, not believed. */
+static pst_rc deliver_nowhere(pst_backend *b, pst_op *op, const pst_read_args *a,
+                              pst_read_result *r)
+{
+    (void)b;
+    (void)op;
+    (void)a;
+    r->n_read = r->object_size = 10;
+    return PST_OK;
+}
+
+static void test_get__bytes_that_went_nowhere_are_an_error(void **state)
+{
+    pst_buffer *buffer = NULL;
+    (void)state;
+    puppet.hooks.read = deliver_nowhere;
+    pst_context *context = puppet_context(NULL);
+    pst_store *store = puppet_store(context, "puppet");
+    assert_int_equal(pst_get(store, object_key, NULL, NULL, &buffer, NULL, NULL), PST_E_INTERNAL);
+    assert_null(buffer);
+    pst_store_free(store);
+    pst_context_free(context);
+}
+
+/* 2. At most one grant per attempt: the first may be written to right now. */
+static pst_rc ask_and_hold(pst_backend *b, pst_op *op, const pst_read_args *a, pst_read_result *r)
+{
+    (void)b;
+    pst_rc rc = puppet_read(op, a, r);
+    return rc == PST_OK ? puppet_hold(op) : rc;
+}
+
+static void test_dst__second_grant_in_one_attempt_is_refused(void **state)
+{
+    pst_dst_args ask = {
+        .struct_size = sizeof(ask), .length = 10, .capacity = 10, .object_size = 10};
+    pst_dst_grant grant = {.struct_size = sizeof(grant)};
+    pst_queue *queue;
+    pst_event event;
+    size_t n = 0;
+    (void)state;
+    puppet.hooks.read = ask_and_hold;
+    pst_context *context = puppet_context(NULL);
+    pst_store *store = puppet_store(context, "puppet");
+    assert_int_equal(pst_queue_new(context, &queue, NULL), PST_OK);
+    submit_get(queue, store, 1);
+    puppet_wait_held(1);
+    assert_int_equal(puppet.host->dst(puppet.host, puppet.held[0], &ask, &grant), PST_E_INVALID);
+    puppet_release(0, PST_OK);
+    assert_int_equal(pst_queue_wait(queue, &event, 1, 5000, NULL, &n, NULL), PST_OK);
+    assert_int_equal(event.status, PST_OK);
+    pst_event_fini(&event);
+    pst_queue_free(queue);
+    pst_store_free(store);
+    pst_context_free(context);
+}
+
 /* 2. What can never fit fails at once and names both sizes. */
 static void test_get__object_over_the_whole_budget_names_both_sizes(void **state)
 {
@@ -257,6 +391,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CONTRACT_TEST(test_dst__second_read_waits_for_the_first_and_is_told_once),
         CONTRACT_TEST(test_dst__parked_read_can_be_cancelled),
+        CONTRACT_TEST(test_dst__plugin_without_dst_ready_is_always_granted),
+        CONTRACT_TEST(test_get__size_told_with_the_result_makes_room_for_the_rest),
+        CONTRACT_TEST(test_get__bytes_that_went_nowhere_are_an_error),
+        CONTRACT_TEST(test_dst__second_grant_in_one_attempt_is_refused),
         CONTRACT_TEST(test_get__object_over_the_whole_budget_names_both_sizes),
         CONTRACT_TEST(test_get_many__over_the_budget_ends),
         CONTRACT_TEST(test_get__reply_of_unknown_length_is_whole),

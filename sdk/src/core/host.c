@@ -6,6 +6,7 @@
 
 #include "core/core.h"
 #include "core/error.h"
+#include "core/fault.h"
 #include "core/port.h"
 #include "core/stack.h"
 
@@ -87,6 +88,7 @@ static void host_dealloc(const pst_host *host, void *memory)
 /* A job that has no task, or is its task's second one. */
 struct loose_job {
     struct pst_job job;
+    int is_for_ever; /* may be a loop of the plugin's own: nothing may wait for its end */
     void (*fn)(void *);
     void *arg;
 };
@@ -96,8 +98,12 @@ static void run_loose(void *arg)
     struct loose_job *loose = arg;
     void (*fn)(void *) = loose->fn;
     void *fn_arg = loose->arg;
+    int is_for_ever = loose->is_for_ever;
     free(loose);
+    uint32_t depth = is_for_ever ? pst_stack_suspend() : 0;
     fn(fn_arg);
+    if (is_for_ever)
+        pst_stack_resume(depth);
 }
 
 static void release_port(void *arg)
@@ -138,6 +144,7 @@ static pst_rc host_exec(const pst_host *host, pst_op *op, uint32_t pool, void (*
         job->fn = fn;
         job->arg = arg;
     } else if ((loose = malloc(sizeof(*loose)))) {
+        loose->is_for_ever = !task && !PST_FAULT(AFTER_THE_JOB);
         loose->fn = fn;
         loose->arg = arg;
         job = &loose->job;

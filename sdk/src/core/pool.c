@@ -161,9 +161,10 @@ static void *run_worker(void *arg)
         list_share_locked(pool, share);
         pool->locked.n_returning++;
         pthread_mutex_unlock(&pool->mutex);
-        pst_stack_leave(); /* runs what the job's completions deferred */
         if (after)
-            after(after_arg); /* may free the share */
+            after(
+                after_arg); /* may free the share. Never ends the core: a worker cannot wait for it */
+        pst_stack_leave(); /* runs what the job's completions deferred */
         pthread_mutex_lock(&pool->mutex);
         pool->locked.n_returning--;
     }

@@ -1,14 +1,15 @@
 /* port.c - opens a backend, feeds it tasks as its limits allow, closes it when nothing is left.
  *
  * Two lines wait here: reads that may have to park for memory ("late"), and all others. Late ones may
- * take at most half of the in-flight cap, and the others go first: they finish what holds memory
- * already, so parked reads can never lock out the operations that would free it.
+ * take at most half of the in-flight cap, so parked reads can never lock out the operations that finish
+ * what holds memory already. Where both lines wait they take turns: neither starves.
  *
  * BUSY blocks both lines until the plugin calls wake, an operation completes with nothing else
  * outstanding, or a millisecond has passed with nothing outstanding. A wake between the submit and its
  * BUSY is not lost: the epoch has moved, so the line is tried again at once. */
 #include "core/port.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,8 @@
 #include "core/fault.h"
 #include "core/stack.h"
 #include "util/mutex.h"
+
+#define CANCEL_BATCH 128u
 
 static void run_pump(void *arg);
 static void run_close(void *arg);
@@ -74,6 +77,7 @@ pst_rc pst_port_open(struct pst_core *core, const struct pst_loaded *loaded, pst
 {
     pst_error own = PST_ERROR_INIT;
     pst_error *plugin_err = err ? err : &own; /* never NULL for the plugin */
+    pthread_condattr_t attr;
     pst_rc rc;
     struct pst_port *port = calloc(1, sizeof(*port));
     if (!port || !(port->uri = make_uri(scheme, authority))) {
@@ -108,9 +112,10 @@ pst_rc pst_port_open(struct pst_core *core, const struct pst_loaded *loaded, pst
     port->core = pst_core_ref(core);
     port->loaded = loaded;
     pst_mutex_init_short(&port->mutex);
-    pthread_cond_init(&port->idle, NULL);
-    port->locked.ready.last = &port->locked.ready.first;
-    port->locked.late.last = &port->locked.late.first;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&port->idle, &attr);
+    pthread_condattr_destroy(&attr);
     port->pump_timer.fn = run_pump;
     port->pump_timer.arg = port;
     port->close_timer.fn = run_close;
@@ -186,26 +191,19 @@ void pst_port_unref(struct pst_port *port)
 
 /* ---- the line --------------------------------------------------------------------------------- */
 
-static struct pst_task *pop_locked(struct pst_task_line *line)
-{
-    struct pst_task *task = line->first;
-    line->first = task->next_waiting;
-    if (!line->first)
-        line->last = &line->first;
-    return task;
-}
-
 static struct pst_task *take_locked(struct pst_port *port)
 {
-    struct pst_task *task = NULL;
+    struct pst_task *ready = port->locked.ready.first, *late = port->locked.late.first;
     if (port->locked.is_blocked || port->locked.n_at_plugin >= port->max_at_plugin)
         return NULL;
-    if (port->locked.ready.first)
-        task = pop_locked(&port->locked.ready);
-    else if (port->locked.late.first && port->locked.n_late < port->max_late)
-        task = pop_locked(&port->locked.late);
+    if (port->locked.n_late >= port->max_late)
+        late = NULL;
+    int is_late_turn = port->locked.was_ready && !PST_FAULT(STARVE_LATE);
+    struct pst_task *task = !ready || (late && is_late_turn) ? late : ready;
     if (!task)
         return NULL;
+    port->locked.was_ready = task == ready;
+    pst_task_leave_line_locked(task);
     port->locked.n_at_plugin++;
     port->locked.n_late += task->is_late ? 1 : 0;
     task->locked.state = PST_TASK_SUBMITTING;
@@ -273,35 +271,32 @@ void pst_port_wake(struct pst_port *port)
 
 void pst_port_cancel_all(struct pst_port *port)
 {
-    for (;;) {
-        struct pst_task *found = NULL;
+    struct pst_task *batch[CANCEL_BATCH]; /* one walk along the list for so many */
+    size_t n;
+    do {
+        n = 0;
         pthread_mutex_lock(&port->mutex);
-        for (struct pst_task *task = port->locked.tasks; task && !found; task = task->next_task) {
+        for (struct pst_task *task = port->locked.tasks; task && n < CANCEL_BATCH;
+             task = task->next_task) {
             if (!atomic_load(&task->is_cancelled))
-                found = pst_task_ref(task);
+                batch[n++] = pst_task_ref(task);
         }
         pthread_mutex_unlock(&port->mutex);
-        if (!found)
-            return;
-        pst_task_cancel(found, PST_E_CANCELLED);
-        pst_task_unref(found);
-    }
+        for (size_t i = 0; i < n; i++) {
+            pst_task_cancel(batch[i], PST_E_CANCELLED);
+            pst_task_unref(batch[i]);
+        }
+    } while (n > 0);
 }
 
 int pst_port_wait_idle(struct pst_port *port, uint64_t deadline_ns)
 {
+    const struct timespec until = {.tv_sec = (time_t)(deadline_ns / 1000000000u),
+                                   .tv_nsec = (long)(deadline_ns % 1000000000u)};
     pthread_mutex_lock(&port->mutex);
-    while (port->locked.n_tasks > 0) {
-        uint64_t now_ns = pst_now_ns();
-        if (now_ns >= deadline_ns)
-            break;
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        uint64_t left_ns = deadline_ns - now_ns + (uint64_t)until.tv_nsec;
-        until.tv_sec += (time_t)(left_ns / 1000000000u);
-        until.tv_nsec = (long)(left_ns % 1000000000u);
-        pthread_cond_timedwait(&port->idle, &port->mutex, &until);
-    }
+    while (port->locked.n_tasks > 0 &&
+           pthread_cond_timedwait(&port->idle, &port->mutex, &until) != ETIMEDOUT)
+        ;
     int is_idle = port->locked.n_tasks == 0;
     pthread_mutex_unlock(&port->mutex);
     return is_idle;

@@ -30,6 +30,7 @@ struct pst_port {
         uint32_t n_tasks, n_at_plugin, n_parked, n_late;
         uint64_t epoch; /* moves with every wake */
         int is_blocked; /* BUSY; nothing is submitted until a wake or the poll */
+        int was_ready;  /* the line that was served last */
         int is_pump_armed;
         uint64_t pump_due_ns;
     } locked;

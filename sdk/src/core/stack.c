@@ -46,6 +46,23 @@ int pst_stack_is_clear(void)
     return here.depth == 0 && here.host_calls == 0;
 }
 
+int pst_stack_is_in_host_call(void)
+{
+    return here.host_calls > 0;
+}
+
+uint32_t pst_stack_suspend(void)
+{
+    uint32_t depth = here.depth;
+    here.depth = 0;
+    return depth;
+}
+
+void pst_stack_resume(uint32_t depth)
+{
+    here.depth = depth;
+}
+
 static int is_kicked(const struct pst_port *port)
 {
     for (uint32_t i = 0; i < here.n_kicked; i++) {

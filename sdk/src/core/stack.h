@@ -7,6 +7,8 @@
 #ifndef PST_CORE_STACK_H
 #define PST_CORE_STACK_H
 
+#include <stdint.h>
+
 struct pst_port;
 
 /* Bracket a call into a plugin or a job. leave() pumps the ports that were kicked meanwhile. */
@@ -19,6 +21,13 @@ void pst_stack_host_call_end(void);
 
 /* Is there neither plugin code nor a frame of ours that waits for it below? */
 int pst_stack_is_clear(void);
+
+/* Is a plugin's call to the host below? Then no plugin may be called. */
+int pst_stack_is_in_host_call(void);
+
+/* Bracket a job that may run for ever: what is deferred inside goes to the reactor, not to its end. */
+uint32_t pst_stack_suspend(void);
+void pst_stack_resume(uint32_t depth);
 
 /* Submit what waits at `port`, now or as soon as it is allowed on this thread. */
 void pst_stack_kick(struct pst_port *port);

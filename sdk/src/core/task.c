@@ -55,6 +55,22 @@ const char *pst_slot_name(enum pst_slot slot)
     return names[slot];
 }
 
+int pst_slot_writes(enum pst_slot slot)
+{
+    switch (slot) {
+    case PST_SLOT_PUT:
+    case PST_SLOT_COPY:
+    case PST_SLOT_RENAME:
+    case PST_SLOT_REMOVE:
+    case PST_SLOT_UPLOAD_COMMIT:
+    case PST_SLOT_CONTAINER_CREATE:
+    case PST_SLOT_CONTAINER_DELETE:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
 /* ---- memory ----------------------------------------------------------------------------------- */
 
 static void *chunk_alloc(struct pst_task_chunk **chunks, size_t size)
@@ -114,6 +130,7 @@ int pst_task_keep_str(struct pst_task *task, pst_str from, pst_str *to)
 
 static void run_dst_ready(void *arg);
 static void run_rested(void *arg);
+static void run_cancel(void *arg);
 
 struct pst_task *pst_task_new(struct pst_port *port, enum pst_slot slot, void *object)
 {
@@ -138,6 +155,8 @@ struct pst_task *pst_task_new(struct pst_port *port, enum pst_slot slot, void *o
     task->ready_timer.arg = task;
     task->rest_timer.fn = run_rested;
     task->rest_timer.arg = task;
+    task->cancel_timer.fn = run_cancel;
+    task->cancel_timer.arg = task;
     return task;
 }
 
@@ -169,42 +188,70 @@ static void push_back_locked(struct pst_task *task)
 {
     struct pst_task_line *line = line_of(task);
     task->next_waiting = NULL;
-    *line->last = task;
-    line->last = &task->next_waiting;
+    task->prev_waiting = line->last;
+    if (line->last)
+        line->last->next_waiting = task;
+    else
+        line->first = task;
+    line->last = task;
 }
 
 static void push_front_locked(struct pst_task *task)
 {
     struct pst_task_line *line = line_of(task);
+    task->prev_waiting = NULL;
     task->next_waiting = line->first;
-    if (!line->first)
-        line->last = &task->next_waiting;
+    if (line->first)
+        line->first->prev_waiting = task;
+    else
+        line->last = task;
     line->first = task;
 }
 
-static void leave_line_locked(struct pst_task *task)
+void pst_task_leave_line_locked(struct pst_task *task)
 {
     struct pst_task_line *line = line_of(task);
-    for (struct pst_task **at = &line->first; *at; at = &(*at)->next_waiting) {
-        if (*at != task)
-            continue;
-        *at = task->next_waiting;
-        if (!*at)
-            line->last = at;
-        return;
-    }
+    if (task->prev_waiting)
+        task->prev_waiting->next_waiting = task->next_waiting;
+    else
+        line->first = task->next_waiting;
+    if (task->next_waiting)
+        task->next_waiting->prev_waiting = task->prev_waiting;
+    else
+        line->last = task->prev_waiting;
 }
 
 /* ---- finishing -------------------------------------------------------------------------------- */
 
+static void count_out_locked(struct pst_port *port)
+{
+    if (--port->locked.n_at_plugin == 0)
+        port->locked.is_blocked = 0; /* BUSY with nothing outstanding: try again */
+}
+
 static void leave_plugin_locked(struct pst_task *task)
 {
-    struct pst_port *port = task->port;
-    port->locked.n_at_plugin--;
     if (task->is_late)
-        port->locked.n_late--;
-    if (port->locked.n_at_plugin == 0)
-        port->locked.is_blocked = 0; /* BUSY with nothing outstanding: try again */
+        task->port->locked.n_late--;
+    count_out_locked(task->port);
+}
+
+/* A read whose memory may come at any moment has no place among those at the plugin. */
+static void park_locked(struct pst_task *task)
+{
+    task->locked.is_parked = 1;
+    task->port->locked.n_parked++;
+    count_out_locked(task->port);
+}
+
+static void unpark_locked(struct pst_task *task)
+{
+    task->locked.is_asking = 0;
+    if (!task->locked.is_parked)
+        return;
+    task->locked.is_parked = 0;
+    task->port->locked.n_parked--;
+    task->port->locked.n_at_plugin++;
 }
 
 static void enlist_locked(struct pst_task *task, enum pst_task_state state)
@@ -262,6 +309,13 @@ static void finish(struct pst_task *task, pst_rc rc)
     end_task(task);
 }
 
+static void finish_cancelled(struct pst_task *task)
+{
+    pst_rc code = atomic_load(&task->cancel_code);
+    pst_fail(&task->error, code, "%s", pst_rc_text(code));
+    finish(task, code);
+}
+
 /* Let go of a running attempt; the last one finishes it. */
 static void drop_hold(struct pst_task *task)
 {
@@ -287,11 +341,7 @@ static int note_result(struct pst_task *task, pst_rc rc)
     if (is_first) {
         task->locked.is_completed = 1;
         task->locked.rc = rc;
-        if (task->locked.is_parked) { /* completed without asking again */
-            task->locked.is_parked = 0;
-            port->locked.n_parked--;
-            port->locked.n_at_plugin++;
-        }
+        unpark_locked(task); /* completed without asking again */
     }
     pthread_mutex_unlock(&port->mutex);
     if (!is_first)
@@ -418,31 +468,56 @@ static pst_rc call_plugin(struct pst_task *task)
     return PST_E_INTERNAL;
 }
 
-static void call_cancel(struct pst_task *task)
+static void run_cancel(void *arg)
 {
+    struct pst_task *task = arg;
     struct pst_port *port = task->port;
-    if (port->loaded->ops.cancel) {
-        pst_stack_enter();
-        port->loaded->ops.cancel(port->backend, &task->op);
-        pst_stack_leave();
-    }
+    pst_stack_enter();
+    port->loaded->ops.cancel(port->backend, &task->op);
+    pst_stack_leave();
     drop_hold(task);
+}
+
+/* Take the hold for one call of the plugin's cancel. Returns 0 where there is none to make. */
+static int claim_cancel_locked(struct pst_task *task)
+{
+    if (task->locked.is_completed || task->locked.is_cancel_sent)
+        return 0;
+    task->locked.is_cancel_sent = 1;
+    task->locked.n_holds++;
+    return 1;
+}
+
+/* Pass a cancel on, with the hold that was claimed for it. */
+static void send_cancel(struct pst_task *task, int is_asking)
+{
+    if (is_asking && task->dst_cancelled)
+        task->dst_cancelled(task);
+    if (!task->port->loaded->ops.cancel)
+        drop_hold(task);
+    else if (pst_stack_is_in_host_call() && !PST_FAULT(CANCEL_ON_TOP))
+        pst_reactor_arm(task->port->core->reactor, &task->cancel_timer, 0);
+    else
+        run_cancel(task);
 }
 
 void pst_task_submit(struct pst_task *task)
 {
     struct pst_port *port = task->port;
-    pst_task_ref(task);
+    pst_task_ref(task); /* until end_task */
+    pst_task_ref(task); /* ours: it may be over before this returns */
     pthread_mutex_lock(&port->mutex);
-    task->locked.is_completed = task->locked.is_parked = task->locked.wants_cancel = 0;
+    task->locked.is_completed = task->locked.wants_cancel = task->locked.is_cancel_sent = 0;
     task->locked.n_holds = 0;
+    task->locked.is_asking = task->locked.is_parked = task->locked.is_granted = 0;
     enlist_locked(task, PST_TASK_WAITING);
     push_back_locked(task);
     pthread_mutex_unlock(&port->mutex);
     atomic_fetch_add_explicit(&port->core->ops_submitted, 1, memory_order_relaxed);
     if (atomic_load(&task->is_cancelled))
-        pst_task_cancel(task, task->cancel_code); /* it came before the submit */
+        pst_task_cancel(task, atomic_load(&task->cancel_code)); /* it came before the submit */
     pst_stack_kick(port);
+    pst_task_unref(task);
 }
 
 static void put_back(struct pst_task *task, uint64_t epoch)
@@ -453,9 +528,14 @@ static void put_back(struct pst_task *task, uint64_t epoch)
     port->locked.n_at_plugin--;
     if (task->is_late)
         port->locked.n_late--;
-    task->locked.state = PST_TASK_WAITING;
     task->locked.n_holds = 0;
-    push_front_locked(task);
+    int is_cancelled = task->locked.wants_cancel && !PST_FAULT(BUSY_FOREVER);
+    if (is_cancelled) {
+        task->locked.state = PST_TASK_IDLE; /* it does not wait to be asked again */
+    } else {
+        task->locked.state = PST_TASK_WAITING;
+        push_front_locked(task);
+    }
     port->locked.is_blocked = port->locked.epoch == epoch || PST_FAULT(LOSE_WAKE);
     if (port->locked.is_blocked && port->locked.n_at_plugin == 0) {
         /* Nothing is outstanding that could wake us, but for reads that wait for memory. */
@@ -468,6 +548,8 @@ static void put_back(struct pst_task *task, uint64_t epoch)
         pst_budget_force_first(&port->core->budget);
     if (needs_poll)
         pst_port_pump_later(port, pst_now_ns() + 1000000u);
+    if (is_cancelled)
+        finish_cancelled(task);
 }
 
 pst_rc pst_task_start(struct pst_task *task, uint64_t epoch)
@@ -487,15 +569,13 @@ pst_rc pst_task_start(struct pst_task *task, uint64_t epoch)
         return PST_OK;
     }
     pthread_mutex_lock(&port->mutex);
-    int must_cancel = 0;
-    if (!task->locked.is_completed) {
+    if (!task->locked.is_completed)
         task->locked.state = PST_TASK_PENDING;
-        must_cancel = task->locked.wants_cancel;
-        task->locked.n_holds += must_cancel;
-    }
+    int must_cancel = task->locked.wants_cancel && claim_cancel_locked(task);
+    int is_asking = task->locked.is_asking;
     pthread_mutex_unlock(&port->mutex);
     if (must_cancel)
-        call_cancel(task);
+        send_cancel(task, is_asking);
     drop_hold(task);
     return PST_PENDING;
 }
@@ -529,12 +609,12 @@ static void run_rested(void *arg)
 void pst_task_cancel(struct pst_task *task, pst_rc code)
 {
     struct pst_port *port = task->port;
-    int is_waiting = 0, must_call = 0, is_parked = 0;
-    task->cancel_code = code;
+    int is_waiting = 0, must_call = 0, is_asking = 0, nobody = 0;
+    atomic_compare_exchange_strong(&task->cancel_code, &nobody, code);
     atomic_store(&task->is_cancelled, 1);
     pthread_mutex_lock(&port->mutex);
     if (task->locked.state == PST_TASK_WAITING) {
-        leave_line_locked(task);
+        pst_task_leave_line_locked(task);
         task->locked.state = PST_TASK_IDLE; /* nobody else takes it now */
         is_waiting = 1;
     } else if (task->locked.state == PST_TASK_RESTING) {
@@ -544,21 +624,30 @@ void pst_task_cancel(struct pst_task *task, pst_rc code)
         task->locked.wants_cancel = 1;
         if (PST_FAULT(CANCEL_EARLY))
             port->loaded->ops.cancel(port->backend, &task->op);
-    } else if (task->locked.state == PST_TASK_PENDING && !task->locked.is_completed) {
-        task->locked.n_holds++;
-        must_call = 1;
-        is_parked = task->locked.is_parked;
+    } else if (task->locked.state == PST_TASK_PENDING) {
+        must_call = claim_cancel_locked(task);
+        is_asking = task->locked.is_asking;
     }
     pthread_mutex_unlock(&port->mutex);
-    if (is_waiting) {
-        pst_fail(&task->error, code, "%s", pst_rc_text(code));
-        finish(task, code);
-        return;
-    }
-    if (is_parked && task->dst_cancelled)
-        task->dst_cancelled(task);
-    if (must_call)
-        call_cancel(task);
+    if (is_waiting)
+        finish_cancelled(task);
+    else if (must_call)
+        send_cancel(task, is_asking);
+}
+
+/* Note that the plugin asks: before the memory is looked for, since that may come at any moment. */
+static pst_rc begin_dst(struct pst_task *task, const pst_dst_args *args)
+{
+    struct pst_port *port = task->port;
+    pst_rc rc = PST_OK;
+    pthread_mutex_lock(&port->mutex);
+    if (task->locked.n_holds == 0 || task->locked.is_completed ||
+        (task->locked.is_granted && !(args->flags & PST_DST_MORE)))
+        rc = PST_E_INVALID; /* over, or granted already: that memory may be written to right now */
+    else
+        task->locked.is_asking = 1;
+    pthread_mutex_unlock(&port->mutex);
+    return rc;
 }
 
 pst_rc pst_task_dst(struct pst_task *task, const pst_dst_args *args, pst_dst_grant *grant)
@@ -566,29 +655,21 @@ pst_rc pst_task_dst(struct pst_task *task, const pst_dst_args *args, pst_dst_gra
     struct pst_port *port = task->port;
     if (!task->dst)
         return PST_E_INVALID; /* the destination was given with the arguments */
-    pthread_mutex_lock(&port->mutex);
-    int is_running = task->locked.n_holds > 0 && !task->locked.is_completed;
-    if (is_running &&
-        !task->locked.is_parked) { /* first, since the memory may come at any moment */
-        task->locked.is_parked = 1;
-        port->locked.n_parked++;
-        port->locked.n_at_plugin--;
-    }
-    pthread_mutex_unlock(&port->mutex);
-    if (!is_running)
-        return PST_E_INVALID;
-    pst_rc rc = task->dst(task, args, grant);
-    if (rc == PST_LATER) {
-        pst_stack_kick(port); /* a parked read does not count against the cap */
+    pst_rc rc = begin_dst(task, args);
+    if (rc != PST_OK)
         return rc;
-    }
+    pst_task_ref(task); /* after LATER the plugin may be told, and complete, before we return */
+    rc = task->dst(task, args, grant);
     pthread_mutex_lock(&port->mutex);
-    if (task->locked.is_parked) {
-        task->locked.is_parked = 0;
-        port->locked.n_parked--;
-        port->locked.n_at_plugin++;
-    }
+    if (rc != PST_LATER)
+        unpark_locked(task);
+    else if (task->locked.is_asking && !task->locked.is_parked)
+        park_locked(task);
+    task->locked.is_granted |= rc == PST_OK;
     pthread_mutex_unlock(&port->mutex);
+    if (rc == PST_LATER)
+        pst_stack_kick(port); /* a parked read does not count against the cap */
+    pst_task_unref(task);
     return rc;
 }
 
@@ -597,11 +678,9 @@ static void run_dst_ready(void *arg)
     struct pst_task *task = arg;
     struct pst_port *port = task->port;
     pthread_mutex_lock(&port->mutex);
-    int must_call = task->locked.is_parked && !task->locked.is_completed;
+    int must_call = task->locked.is_asking && !task->locked.is_completed;
     if (must_call) {
-        task->locked.is_parked = 0;
-        port->locked.n_parked--;
-        port->locked.n_at_plugin++;
+        unpark_locked(task);
         task->locked.n_holds++;
     }
     pthread_mutex_unlock(&port->mutex);
@@ -618,6 +697,10 @@ static void run_dst_ready(void *arg)
 
 void pst_task_dst_ready(struct pst_task *task)
 {
-    pst_task_ref(task);
-    pst_reactor_arm(task->port->core->reactor, &task->ready_timer, 0);
+    struct pst_port *port = task->port;
+    pthread_mutex_lock(&port->mutex);
+    if (!pst_reactor_disarm(port->core->reactor, &task->ready_timer))
+        pst_task_ref(task); /* else the one that was armed has it */
+    pst_reactor_arm(port->core->reactor, &task->ready_timer, 0);
+    pthread_mutex_unlock(&port->mutex);
 }

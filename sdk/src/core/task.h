@@ -22,6 +22,7 @@
 
 struct pst_port;
 struct pst_task_chunk;
+struct pst_waiter;
 
 enum pst_slot {
     PST_SLOT_READ,
@@ -99,27 +100,31 @@ struct pst_task {
     /* The layer above keeps its policy here (io/retry.c). */
     void (*then)(struct pst_task *, pst_rc);
     uint64_t retry_until_ns;
-    void *waiter; /* of pst_call_run */
+    struct pst_waiter *waiter; /* of pst_call_run */
     atomic_int is_cancelled;
-    pst_rc cancel_code; /* CANCELLED or DEADLINE */
+    atomic_int cancel_code; /* CANCELLED or DEADLINE: who asked first; set before is_cancelled */
 
     /* The engine's own. */
     atomic_uint refs;
-    struct pst_task *next_waiting, *prev_task, *next_task;
-    struct pst_timer ready_timer, rest_timer;
+    struct pst_task *prev_waiting, *next_waiting, *prev_task, *next_task;
+    struct pst_timer ready_timer, rest_timer, cancel_timer;
     struct pst_job job; /* for the first exec of an attempt */
     atomic_int is_job_used;
     struct pst_task_chunk *chunks, *kept; /* op_alloc; pst_task_keep */
     struct {
         enum pst_task_state state;
-        int is_completed, n_holds, is_parked, wants_cancel;
+        int is_completed, n_holds;
+        int is_asking;  /* for memory, or parked: dst_ready would be news */
+        int is_parked;  /* ... and does not count as being at the plugin */
+        int is_granted; /* memory, in this attempt */
+        int wants_cancel, is_cancel_sent;
         pst_rc rc;
     } locked; /* under port->mutex */
 };
 
 /* Tasks in order of arrival. */
 struct pst_task_line {
-    struct pst_task *first, **last;
+    struct pst_task *first, *last;
 };
 
 /* Make a task for `port` (a reference is taken). NULL for lack of memory. */
@@ -153,6 +158,9 @@ int pst_task_keep_str(struct pst_task *task, pst_str from, pst_str *to);
 /* "GET file:///x": operation and place, for messages. */
 const char *pst_slot_name(enum pst_slot slot);
 
+/* May it change what a reader of the store sees? */
+int pst_slot_writes(enum pst_slot slot);
+
 /* For host.c: the plugin's side of the life cycle. */
 void pst_task_complete(struct pst_task *task, pst_rc rc);
 pst_rc pst_task_dst(struct pst_task *task, const pst_dst_args *args, pst_dst_grant *grant);
@@ -160,5 +168,8 @@ pst_rc pst_task_dst(struct pst_task *task, const pst_dst_args *args, pst_dst_gra
 /* For port.c: one submit of a task that was taken from the line under `epoch`. Returns PST_BUSY when it
  * was put back, PST_PENDING when the plugin owes a completion, else PST_OK. */
 pst_rc pst_task_start(struct pst_task *task, uint64_t epoch);
+
+/* For port.c: take it out of the line it waits in. */
+void pst_task_leave_line_locked(struct pst_task *task);
 
 #endif

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "core/error.h"
+#include "core/fault.h"
 #include "io/retry.h"
 #include "util/mutex.h"
 
@@ -122,41 +123,87 @@ pst_rc pst_call_fail(struct pst_task *task, pst_str key, pst_rc rc, pst_error *e
 
 /* ---- run and wait ----------------------------------------------------------------------------- */
 
-struct waiter {
+struct pst_waiter {
     struct pst_gate gate;
-    atomic_int refs; /* the call, the task's end */
+    struct pst_core *core; /* lives as long as the operation */
+    atomic_int refs;       /* the call, the operation's end */
     struct {
         int is_done, is_abandoned;
         pst_rc rc;
     } locked;
 };
 
-static void drop_waiter(struct waiter *waiter)
+struct pst_waiter *pst_waiter_new(struct pst_core *core)
 {
-    if (atomic_fetch_sub(&waiter->refs, 1) != 1)
+    struct pst_waiter *waiter = calloc(1, sizeof(*waiter));
+    if (!waiter)
+        return NULL;
+    pst_gate_init(&waiter->gate);
+    waiter->core = core;
+    atomic_init(&waiter->refs, 2);
+    return waiter;
+}
+
+void pst_waiter_free(struct pst_waiter *waiter)
+{
+    if (!waiter)
         return;
     pst_gate_fini(&waiter->gate);
     free(waiter);
 }
 
-static void on_end(struct pst_task *task, pst_rc rc)
+static void drop_waiter(struct pst_waiter *waiter)
 {
-    struct waiter *waiter = task->waiter;
+    if (atomic_fetch_sub(&waiter->refs, 1) == 1)
+        pst_waiter_free(waiter);
+}
+
+void pst_waiter_end(struct pst_waiter *waiter, pst_rc rc)
+{
     pthread_mutex_lock(&waiter->gate.mutex);
     waiter->locked.rc = rc;
     waiter->locked.is_done = 1;
-    int is_abandoned = waiter->locked.is_abandoned;
+    if (waiter->locked.is_abandoned)
+        atomic_fetch_sub(&waiter->core->abandoned, 1);
     pthread_cond_signal(&waiter->gate.changed);
     pthread_mutex_unlock(&waiter->gate.mutex);
-    if (is_abandoned)
-        atomic_fetch_sub(&task->port->core->abandoned, 1);
     drop_waiter(waiter);
 }
 
-static void abandon_locked(struct waiter *waiter, struct pst_task *task)
+pst_rc pst_waiter_wait(struct pst_waiter *waiter, struct pst_limit limit, int is_pinned,
+                       void (*stop)(void *arg, pst_rc code), void *arg, int *is_done)
 {
-    waiter->locked.is_abandoned = 1;
-    atomic_fetch_add(&task->port->core->abandoned, 1);
+    pst_rc why = PST_OK;
+    pthread_mutex_lock(&waiter->gate.mutex);
+    while (!waiter->locked.is_done) {
+        why = pst_gate_sleep(&waiter->gate, &limit);
+        if (why == PST_OK)
+            continue;
+        pthread_mutex_unlock(&waiter->gate.mutex);
+        stop(arg, why);
+        pthread_mutex_lock(&waiter->gate.mutex);
+        limit = (struct pst_limit){0, NULL};
+        if ((!is_pinned || PST_FAULT(RETURN_EARLY)) && !waiter->locked.is_done) {
+            waiter->locked.is_abandoned = 1;
+            atomic_fetch_add(&waiter->core->abandoned, 1);
+            break;
+        }
+    }
+    *is_done = waiter->locked.is_done;
+    pst_rc rc = *is_done ? waiter->locked.rc : why;
+    pthread_mutex_unlock(&waiter->gate.mutex);
+    drop_waiter(waiter);
+    return rc;
+}
+
+static void on_end(struct pst_task *task, pst_rc rc)
+{
+    pst_waiter_end(task->waiter, rc);
+}
+
+static void stop_task(void *task, pst_rc code)
+{
+    pst_retry_cancel(task, code);
 }
 
 pst_rc pst_call_run(struct pst_task *task, pst_str key, const pst_call *call, int is_pinned,
@@ -164,38 +211,21 @@ pst_rc pst_call_run(struct pst_task *task, pst_str key, const pst_call *call, in
 {
     struct pst_limit limit = pst_limit_of(call);
     uint32_t attempts = call && PST_HAS(pst_call, call, max_attempts) ? call->max_attempts : 0;
-    pst_rc rc = PST_OK, why = PST_OK;
-    struct waiter *waiter = calloc(1, sizeof(*waiter));
-    if (!waiter)
-        return pst_fail(err, PST_E_NO_MEMORY, "out of memory");
-    pst_gate_init(&waiter->gate);
-    atomic_init(&waiter->refs, 2);
-    task->waiter = waiter;
+    int is_done = 0;
+    task->waiter = pst_waiter_new(task->port->core);
+    if (!task->waiter)
+        return pst_fail_at(task->port, pst_slot_name(task->slot), key, PST_E_NO_MEMORY, NULL, err);
     task->then = on_end;
     if (call && PST_HAS(pst_call, call, affinity))
         task->op.affinity = call->affinity;
     pst_retry_submit(task, attempts, limit.deadline_ns);
-
-    pthread_mutex_lock(&waiter->gate.mutex);
-    while (!waiter->locked.is_done) {
-        why = pst_gate_sleep(&waiter->gate, &limit);
-        if (why == PST_OK)
-            continue;
-        pthread_mutex_unlock(&waiter->gate.mutex);
-        pst_retry_cancel(task, why);
-        pthread_mutex_lock(&waiter->gate.mutex);
-        limit = (struct pst_limit){0, NULL};
-        if (!is_pinned && !waiter->locked.is_done) {
-            abandon_locked(waiter, task);
-            break;
-        }
-    }
-    int is_done = waiter->locked.is_done;
-    rc = is_done ? waiter->locked.rc : why;
-    pthread_mutex_unlock(&waiter->gate.mutex);
-    drop_waiter(waiter);
+    pst_rc rc = pst_waiter_wait(task->waiter, limit, is_pinned, stop_task, task, &is_done);
     if (rc == PST_OK)
         return rc;
-    return is_done ? pst_call_fail(task, key, rc, err)
-                   : pst_fail_at(task->port, pst_slot_name(task->slot), key, rc, NULL, err);
+    if (is_done)
+        return pst_call_fail(task, key, rc, err);
+    pst_fail_at(task->port, pst_slot_name(task->slot), key, rc, NULL, err);
+    if (err && pst_slot_writes(task->slot) && !PST_FAULT(FORGET_MAYBE))
+        err->flags |= PST_ERR_MAYBE_APPLIED; /* it is at the plugin still */
+    return rc;
 }

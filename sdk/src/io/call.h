@@ -28,10 +28,27 @@ struct pst_limit pst_limit_of(const pst_call *call);
  * PST_OK, or CANCELLED or DEADLINE when the limit says so. */
 pst_rc pst_gate_sleep(struct pst_gate *gate, const struct pst_limit *limit);
 
+/* Where a blocking call waits for its operation, which may outlast it. */
+struct pst_waiter;
+
+/* Made with two references: the call's and the operation's. NULL for lack of memory. */
+struct pst_waiter *pst_waiter_new(struct pst_core *core);
+
+/* The operation has ended: wake the call. Drops the operation's reference. Allowed in task hooks. */
+void pst_waiter_end(struct pst_waiter *waiter, pst_rc rc);
+
+/* Wait, drop the call's reference, return how the operation ended. When the limit strikes stop() is
+ * called; then a pinned call waits on, any other returns why, with *is_done 0, if it must. */
+pst_rc pst_waiter_wait(struct pst_waiter *waiter, struct pst_limit limit, int is_pinned,
+                       void (*stop)(void *arg, pst_rc code), void *arg, int *is_done);
+
+/* The operation was not started after all. */
+void pst_waiter_free(struct pst_waiter *waiter);
+
 /* Submit with retries and wait for the end. `key` is for messages only.
  * When cancel or deadline strike: with is_pinned the call still waits until the task has ended (it
  * uses memory of the caller); without, it returns at once and the task ends by itself: drop the
- * reference, read no results.
+ * reference, read no results. A write that was left so may have been applied: the error says so.
  * On failure *err holds the whole line: operation, URI, cause, attempt. */
 pst_rc pst_call_run(struct pst_task *task, pst_str key, const pst_call *call, int is_pinned,
                     pst_error *err);

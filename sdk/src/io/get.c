@@ -42,6 +42,14 @@ uint32_t pst_range_in_flight(uint64_t n_parts, uint32_t max_at_plugin)
     return n_parts < most ? (uint32_t)n_parts : most;
 }
 
+pst_rc pst_read_check_flags(uint32_t flags, pst_error *err)
+{
+    const uint32_t known = PST_READ_EXACT | PST_READ_ALLOW_UNPINNED;
+    if (flags & ~known)
+        return pst_fail(err, PST_E_INVALID, "unknown flags 0x%x", (unsigned)(flags & ~known));
+    return PST_OK;
+}
+
 /* ---- making and releasing --------------------------------------------------------------------- */
 
 static char *keep(char **at, pst_str *text)
@@ -123,16 +131,6 @@ pst_buffer *pst_get_take(struct pst_get *get)
     return buffer;
 }
 
-void pst_get_abandon(struct pst_get *get)
-{
-    atomic_fetch_add(&get->spec.port->core->abandoned, 1);
-}
-
-void pst_get_forget(struct pst_get *get)
-{
-    atomic_fetch_sub(&get->spec.port->core->abandoned, 1);
-}
-
 void pst_get_fill_info(struct pst_get *get, pst_read_info *info)
 {
     if (!info)
@@ -171,8 +169,16 @@ static pst_rc check_exact(struct pst_get *get)
 static void end(struct pst_get *get)
 {
     struct pst_core *core = get->spec.port->core;
+    uint64_t release_bytes = 0;
+    pthread_mutex_lock(&get->mutex);
+    get->locked.is_ended = 1; /* a stop comes too late now */
     pst_rc rc = get->locked.rc;
     get->outcome.n_read = rc == PST_OK ? get->locked.total : 0;
+    if (get->locked.memory == PST_MEMORY_RESERVED) {
+        get->locked.memory = PST_MEMORY_NONE;
+        release_bytes = get->locked.reserved_bytes;
+    }
+    pthread_mutex_unlock(&get->mutex);
     if (rc == PST_OK)
         rc = check_exact(get);
     if (rc == PST_OK && get->spec.n_dst == 0 && !get->outcome.buffer &&
@@ -185,10 +191,8 @@ static void end(struct pst_get *get)
         pst_buffer_unref(get->outcome.buffer);
         get->outcome.buffer = NULL;
     }
-    if (get->locked.memory == PST_MEMORY_RESERVED) {
-        get->locked.memory = PST_MEMORY_NONE;
-        pst_budget_release(&core->budget, get->locked.reserved_bytes);
-    }
+    if (release_bytes > 0)
+        pst_budget_release(&core->budget, release_bytes);
     if (rc == PST_OK)
         atomic_fetch_add_explicit(&core->bytes_read, get->outcome.n_read, memory_order_relaxed);
     else
@@ -204,6 +208,15 @@ static void fail_locked(struct pst_get *get, pst_rc rc, const pst_error *cause)
     get->locked.rc = rc;
     if (cause != &get->error)
         pst_error_copy(&get->error, cause);
+}
+
+static void fail_for_memory(struct pst_get *get)
+{
+    pst_error why = PST_ERROR_INIT;
+    pst_fail(&why, PST_E_NO_MEMORY, "out of memory");
+    pthread_mutex_lock(&get->mutex);
+    fail_locked(get, PST_E_NO_MEMORY, &why);
+    pthread_mutex_unlock(&get->mutex);
 }
 
 /* Cancel what runs; each task's own end follows. */
@@ -228,8 +241,8 @@ void pst_get_stop(struct pst_get *get, pst_rc code)
     pthread_mutex_lock(&get->mutex);
     int is_first = !get->locked.is_stopped;
     get->locked.is_stopped = 1;
-    if (is_first && get->locked.rc == PST_OK && get->locked.n_running > 0) {
-        get->locked.rc = code;
+    if (is_first && get->locked.rc == PST_OK && !get->locked.is_ended) {
+        get->locked.rc = code; /* also where nothing runs yet, or for the moment */
         pst_fail(&get->error, code, "%s", pst_rc_text(code));
     }
     pthread_mutex_unlock(&get->mutex);
@@ -283,7 +296,7 @@ static struct pst_task *new_read(struct pst_get *get, uint64_t offset, uint64_t 
     return task;
 }
 
-/* Submit `task` as one of those running. */
+/* Note `task` as one of those running; the caller submits it. */
 static void run_locked(struct pst_get *get, struct pst_task *task)
 {
     for (uint32_t i = 0; i < PST_GET_IN_FLIGHT_MAX; i++) {
@@ -406,6 +419,22 @@ static void start_rest(struct pst_get *get)
         end(get);
 }
 
+/* Is there room for what the plugin says it delivered? */
+static pst_rc check_delivered(struct pst_get *get, struct pst_task *task, uint64_t before)
+{
+    uint64_t n_read = task->result.read.n_read, room = task->args.read.length;
+    if (n_read > room)
+        return pst_fail(&task->error, PST_E_DATA_LOSS, "asked for %llu bytes, got %llu",
+                        (unsigned long long)room, (unsigned long long)n_read);
+    if (get->spec.n_dst > 0)
+        return PST_OK;
+    room = get->outcome.buffer ? pst_buffer_capacity(get->outcome.buffer) - before : 0;
+    return n_read <= room ? (pst_rc)PST_OK
+                          : pst_fail(&task->error, PST_E_INTERNAL,
+                                     "the plugin delivered %llu bytes without asking where",
+                                     (unsigned long long)n_read);
+}
+
 static pst_rc note_version(struct pst_get *get, struct pst_task *task)
 {
     const pst_read_result *r = &task->result.read;
@@ -431,12 +460,10 @@ static pst_rc check_first(struct pst_get *get, struct pst_task *task, uint64_t *
     pst_rc rc = note_version(get, task);
     if (rc != PST_OK)
         return rc;
+    rc = check_delivered(get, task, 0);
     *total = r->n_read;
-    if (r->n_read > a->length)
-        return pst_fail(&task->error, PST_E_DATA_LOSS, "asked for %llu bytes, got %llu",
-                        (unsigned long long)a->length, (unsigned long long)r->n_read);
-    if (r->object_size == PST_UNKNOWN)
-        return PST_OK;
+    if (rc != PST_OK || r->object_size == PST_UNKNOWN)
+        return rc;
     uint64_t rest = r->object_size > a->offset ? r->object_size - a->offset : 0;
     if (get->spec.is_suffix)
         rest = r->object_size < a->length ? r->object_size : a->length;
@@ -462,16 +489,21 @@ static int continue_unknown(struct pst_get *get, uint64_t so_far)
     size_t had = get->outcome.buffer ? pst_buffer_capacity(get->outcome.buffer) : 0;
     if (get->spec.n_dst == 0 && had < so_far + length) {
         pthread_mutex_lock(&get->mutex);
-        pst_rc rc = pst_get_grow_locked(get, (so_far + length) * 2, so_far, &get->error);
-        get->locked.rc = rc;
+        pst_error why = PST_ERROR_INIT;
+        pst_rc rc = pst_get_grow_locked(get, so_far + 1, (so_far + length) * 2, so_far, &why);
+        if (rc != PST_OK)
+            fail_locked(get, rc, &why);
+        had = rc == PST_OK ? pst_buffer_capacity(get->outcome.buffer) : 0;
         pthread_mutex_unlock(&get->mutex);
         if (rc != PST_OK)
             return 0;
+        if (length > had - so_far)
+            length = had - so_far; /* the budget ends here */
     }
     struct pst_task *task = new_read(get, get->spec.offset + so_far, length);
     if (!task || !slice_dst(get, task, so_far, length)) {
         pst_task_unref(task);
-        get->locked.rc = pst_fail(&get->error, PST_E_NO_MEMORY, "out of memory");
+        fail_for_memory(get);
         return 0;
     }
     if (get->outcome.etag_strength == PST_ETAG_STRONG &&
@@ -479,10 +511,15 @@ static int continue_unknown(struct pst_get *get, uint64_t so_far)
         task->args.read.if_match = get->outcome.etag;
     pthread_mutex_lock(&get->mutex);
     get->locked.next = so_far;
-    run_locked(get, task);
+    int goes_on = get->locked.rc == PST_OK;
+    if (goes_on)
+        run_locked(get, task);
     pthread_mutex_unlock(&get->mutex);
-    submit(get, task, on_unknown);
-    return 1;
+    if (goes_on)
+        submit(get, task, on_unknown);
+    else
+        pst_task_unref(task);
+    return goes_on;
 }
 
 static void on_unknown(struct pst_task *task, pst_rc rc)
@@ -491,6 +528,8 @@ static void on_unknown(struct pst_task *task, pst_rc rc)
     const pst_read_result *r = &task->result.read;
     if (rc == PST_E_PRECONDITION || (rc == PST_OK && !is_same_version(get, r)))
         rc = pst_fail(&task->error, PST_E_CHANGED, "the object changed while it was read");
+    if (rc == PST_OK)
+        rc = check_delivered(get, task, get->locked.next);
     pthread_mutex_lock(&get->mutex);
     leave_locked(get, task);
     if (rc != PST_OK)
@@ -504,6 +543,18 @@ static void on_unknown(struct pst_task *task, pst_rc rc)
     pst_task_unref(task);
     if (!goes_on || !continue_unknown(get, so_far))
         end(get);
+}
+
+/* The size was told with the result only, after the memory was given. */
+static void make_room_locked(struct pst_get *get, uint64_t total, uint64_t n_read)
+{
+    pst_error why = PST_ERROR_INIT;
+    size_t had = get->outcome.buffer ? pst_buffer_capacity(get->outcome.buffer) : 0;
+    if (get->spec.n_dst > 0 || total <= had)
+        return;
+    pst_rc rc = pst_get_grow_locked(get, total, total, n_read, &why);
+    if (rc != PST_OK)
+        fail_locked(get, rc, &why);
 }
 
 static void on_first(struct pst_task *task, pst_rc rc)
@@ -522,6 +573,8 @@ static void on_first(struct pst_task *task, pst_rc rc)
     get->locked.next = n_read;
     if (rc != PST_OK)
         fail_locked(get, rc, &task->error);
+    if (rc == PST_OK && get->locked.rc == PST_OK)
+        make_room_locked(get, total, n_read);
     rc = get->locked.rc;
     int is_unpinned = get->outcome.etag_strength != PST_ETAG_STRONG && !PST_FAULT(PIN_WEAK) &&
                       !(get->spec.flags & PST_READ_ALLOW_UNPINNED);
@@ -563,15 +616,23 @@ void pst_get_start(struct pst_get *get)
     }
     if (!task || (get->spec.n_dst > 0 && !slice_dst(get, task, 0, length))) {
         pst_task_unref(task);
-        get->locked.rc = pst_fail(&get->error, PST_E_NO_MEMORY, "out of memory");
+        fail_for_memory(get);
         end(get);
         return;
     }
     if (get->spec.is_suffix)
         task->args.read.flags |= PST_READ_SUFFIX;
     pthread_mutex_lock(&get->mutex);
-    get->locked.first = task;
-    run_locked(get, task);
+    int goes_on = get->locked.rc == PST_OK || PST_FAULT(LOSE_EARLY_CANCEL);
+    if (goes_on) {
+        get->locked.first = task;
+        run_locked(get, task);
+    }
     pthread_mutex_unlock(&get->mutex);
-    submit(get, task, on_first);
+    if (goes_on) {
+        submit(get, task, on_first);
+    } else { /* stopped before it began */
+        pst_task_unref(task);
+        end(get);
+    }
 }

@@ -51,12 +51,11 @@ const struct pst_get_outcome *pst_get_outcome_of(struct pst_get *get);
 /* Move the buffer out; its bytes count as handed out from the moment the read was done. */
 pst_buffer *pst_get_take(struct pst_get *get);
 
-/* Nobody waits for it any more; forget() takes that back when it has ended after all. For figures. */
-void pst_get_abandon(struct pst_get *get);
-void pst_get_forget(struct pst_get *get);
-
 /* Copy what the outcome says about the object, as far as info->struct_size reaches. */
 void pst_get_fill_info(struct pst_get *get, pst_read_info *info);
+
+/* INVALID for flags that are no PST_READ_*. */
+pst_rc pst_read_check_flags(uint32_t flags, pst_error *err);
 
 /* ---- planning, pure ---------------------------------------------------------------------------- */
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/fault.h"
 #include "io/get_state.h"
 
 static void on_granted(struct pst_budget_waiter *waiter)
@@ -92,16 +93,17 @@ static pst_rc grant_locked(struct pst_get *get, struct pst_task *task, uint64_t 
     return PST_OK;
 }
 
-pst_rc pst_get_grow_locked(struct pst_get *get, uint64_t bytes, uint64_t used, pst_error *err)
+pst_rc pst_get_grow_locked(struct pst_get *get, uint64_t need, uint64_t wish, uint64_t used,
+                           pst_error *err)
 {
     struct pst_port *port = get->spec.port;
     struct pst_budget *budget = &port->core->budget;
     uint64_t had = get->locked.memory == PST_MEMORY_RESERVED ? get->locked.reserved_bytes : 0;
-    if (bytes > budget->limit_bytes)
-        return pst_fail(
-            err, PST_E_OVER_BUDGET,
-            "object of unknown size exceeds %llu bytes, the memory budget is %llu bytes",
-            (unsigned long long)used, (unsigned long long)budget->limit_bytes);
+    uint64_t bytes = wish < budget->limit_bytes ? wish : budget->limit_bytes;
+    if (bytes < need)
+        return pst_fail(err, PST_E_OVER_BUDGET,
+                        "object needs at least %llu bytes of memory, the budget is %llu bytes",
+                        (unsigned long long)need, (unsigned long long)budget->limit_bytes);
     pst_buffer *bigger = pst_buffer_new(port->core->arenas, (size_t)bytes, alignment(port));
     if (!bigger)
         return pst_fail(err, PST_E_NO_MEMORY, "out of memory for %llu bytes",
@@ -122,7 +124,8 @@ static pst_rc grant_more_locked(struct pst_get *get, struct pst_task *task, pst_
     if (!get->outcome.buffer)
         return PST_E_INVALID;
     size_t used = pst_buffer_capacity(get->outcome.buffer);
-    pst_rc rc = pst_get_grow_locked(get, (uint64_t)used * 2, used, &task->error);
+    pst_rc rc = pst_get_grow_locked(get, (uint64_t)used + 1, (uint64_t)used * 2, used,
+                                    &task->error);
     return rc == PST_OK ? grant_locked(get, task, used, grant) : rc;
 }
 
@@ -147,17 +150,25 @@ static uint64_t bytes_needed(const struct pst_get *get, const pst_dst_args *args
 static pst_rc join_line(struct pst_get *get)
 {
     pthread_mutex_lock(&get->mutex);
-    int has_left = get->locked.memory == PST_MEMORY_LEFT;
+    enum pst_get_memory memory = get->locked.memory;
     pthread_mutex_unlock(&get->mutex);
-    if (!has_left)
-        return PST_LATER;
-    if (pst_budget_leave(&get->spec.port->core->budget, &get->waiter)) {
+    if (memory == PST_MEMORY_IN_LINE || memory == PST_MEMORY_RESERVED)
+        return PST_LATER; /* or it was served already, and dst_ready is on its way */
+    if (memory == PST_MEMORY_LEFT &&
+        pst_budget_leave(&get->spec.port->core->budget, &get->waiter)) {
         pthread_mutex_lock(&get->mutex);
         get->locked.memory = PST_MEMORY_NONE;
         pthread_mutex_unlock(&get->mutex);
         pst_get_unref(get);
     }
     return PST_E_CANCELLED;
+}
+
+/* May the plugin be told LATER? Not where nobody could tell it more, and not where the only slot would
+ * wait for memory held by what needs the slot. */
+static int can_wait(const struct pst_port *port)
+{
+    return (port->loaded->ops.dst_ready || PST_FAULT(LATER_ANYWAY)) && port->max_at_plugin > 1;
 }
 
 pst_rc pst_get_on_dst(struct pst_task *task, const pst_dst_args *args, pst_dst_grant *grant)
@@ -197,7 +208,7 @@ pst_rc pst_get_on_dst(struct pst_task *task, const pst_dst_args *args, pst_dst_g
             pst_budget_release(budget, release_bytes);
         release_bytes = 0;
         get->waiter.granted = on_granted;
-        if (port->max_at_plugin == 1) /* the one slot must not wait for what needs the slot */
+        if (!can_wait(port))
             pst_budget_force(budget, need);
         else if (!pst_budget_reserve(budget, need, &get->waiter))
             return join_line(get);

@@ -34,7 +34,7 @@ struct pst_get {
         struct pst_task *first; /* for the line */
         struct pst_task *running[PST_GET_IN_FLIGHT_MAX];
         pst_rc rc; /* the first failure */
-        int is_stopped;
+        int is_stopped, is_ended;
     } locked;
 };
 
@@ -45,8 +45,9 @@ void pst_get_on_dst_cancelled(struct pst_task *task);
 /* Get out of the line for memory. Returns 1 when the read was in it and will not be served. */
 int pst_get_leave_line(struct pst_get *get);
 
-/* Make room for `bytes` where nobody could tell the size; keeps the first `used` bytes.
- * Errors: OVER_BUDGET, NO_MEMORY. */
-pst_rc pst_get_grow_locked(struct pst_get *get, uint64_t bytes, uint64_t used, pst_error *err);
+/* Make room for `need` bytes, or `wish` where the budget allows, since nobody told the size before;
+ * keeps the first `used` bytes. Errors: OVER_BUDGET, NO_MEMORY. */
+pst_rc pst_get_grow_locked(struct pst_get *get, uint64_t need, uint64_t wish, uint64_t used,
+                           pst_error *err);
 
 #endif

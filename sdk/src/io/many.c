@@ -15,12 +15,17 @@
 #include "io/get.h"
 #include "io/verb.h"
 
+#define IN_FLIGHT 64u
+
 struct many;
 
 /* One of the reads in the window. */
 struct lane {
     struct many *many;
     struct pst_get *get;
+    struct pst_get
+        *next; /* for the start() below on some stack, which loops instead of recursing */
+    int is_starting;
     size_t item;
 };
 
@@ -116,10 +121,25 @@ static int is_over_locked(const struct many *many)
            (many->locked.is_stopped && many->locked.n_ended == many->locked.next);
 }
 
-static void start(struct pst_get *get)
+/* Start a read, and those that follow while this one is being started: reads that end at once (of no
+ * bytes, say) would pile up on the stack otherwise. */
+static void start(struct lane *lane, struct pst_get *get)
 {
-    pst_get_start(get);
-    pst_get_unref(get);
+    struct many *many = lane->many;
+    atomic_fetch_add(&many->refs, 1);
+    while (get) {
+        pthread_mutex_lock(&many->gate.mutex);
+        lane->is_starting = 1;
+        pthread_mutex_unlock(&many->gate.mutex);
+        pst_get_start(get);
+        pst_get_unref(get);
+        pthread_mutex_lock(&many->gate.mutex);
+        lane->is_starting = 0;
+        get = lane->next;
+        lane->next = NULL;
+        pthread_mutex_unlock(&many->gate.mutex);
+    }
+    drop(many);
 }
 
 static void on_done(struct pst_get *get, pst_rc rc)
@@ -131,12 +151,16 @@ static void on_done(struct pst_get *get, pst_rc rc)
     many->locked.n_ended++;
     lane->get = NULL;
     struct pst_get *next = take_item_locked(lane);
-    if (is_over_locked(many))
+    if (next && lane->is_starting) {
+        lane->next = next;
+        next = NULL;
+    }
+    if (many->locked.is_stopped || is_over_locked(many))
         pthread_cond_signal(&many->gate.changed);
     pthread_mutex_unlock(&many->gate.mutex);
     pst_get_unref(get);
     if (next)
-        start(next);
+        start(lane, next);
     drop(many);
 }
 
@@ -221,25 +245,40 @@ static struct many *new_many(struct pst_port *port, const pst_get_item *items, s
     return many;
 }
 
+static pst_rc take_options(const pst_many_options *given, pst_many_options *own, pst_error *err)
+{
+    pst_rc rc = pst_options_take(own, sizeof(*own), given, err);
+    if (rc != PST_OK)
+        return rc;
+    if (!given)
+        own->max_in_flight = IN_FLIGHT;
+    if (own->flags & ~PST_MANY_STOP_AT_FIRST)
+        return pst_fail(err, PST_E_INVALID, "unknown flags 0x%x", (unsigned)own->flags);
+    if (own->max_in_flight == 0)
+        return pst_fail(err, PST_E_INVALID, "max_in_flight must be above 0");
+    return PST_OK;
+}
+
 pst_rc pst_get_many(pst_store *store, const pst_get_item *items, size_t n,
                     const pst_many_options *options, const pst_call *call, pst_get_result *results,
                     pst_error *err)
 {
-    static const pst_many_options defaults = {.struct_size = sizeof(defaults), .max_in_flight = 64};
+    pst_many_options own;
     struct pst_limit limit = pst_limit_of(call);
     struct pst_port *port;
-    if (!options)
-        options = &defaults;
     for (size_t i = 0; i < n; i++)
         results[i] = (pst_get_result){.status = PST_E_CANCELLED, .object_size = PST_UNKNOWN};
-    if (options->max_in_flight == 0)
-        return pst_fail(err, PST_E_INVALID, "get_many: max_in_flight must be above 0");
+    pst_rc rc = take_options(options, &own, err);
+    if (rc != PST_OK) {
+        pst_error_prefix(err, "get_many: ");
+        return rc;
+    }
     if (n == 0)
         return PST_OK;
-    pst_rc rc = pst_store_port(store, &port, err);
+    rc = pst_store_port(store, &port, err);
     if (rc != PST_OK)
         return rc;
-    struct many *many = new_many(port, items, n, options, call);
+    struct many *many = new_many(port, items, n, &own, call);
     pst_port_unref(port);
     if (!many)
         return pst_fail(err, PST_E_NO_MEMORY, "out of memory");
@@ -251,7 +290,7 @@ pst_rc pst_get_many(pst_store *store, const pst_get_item *items, size_t n,
         struct pst_get *get = take_item_locked(&many->lanes[i]);
         pthread_mutex_unlock(&many->gate.mutex);
         if (get)
-            start(get);
+            start(&many->lanes[i], get);
     }
     pst_stack_leave();
     rc = wait_for_all(many, limit);

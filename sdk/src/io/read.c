@@ -14,60 +14,14 @@
 
 #define BOUNCE_BYTES ((uint64_t)8 << 20)
 
-struct waiter {
-    struct pst_gate gate;
-    atomic_int refs; /* the call, the read's end */
-    struct {
-        int is_done, is_abandoned;
-        pst_rc rc;
-    } locked;
-};
-
-static void drop_waiter(struct waiter *waiter)
-{
-    if (atomic_fetch_sub(&waiter->refs, 1) != 1)
-        return;
-    pst_gate_fini(&waiter->gate);
-    free(waiter);
-}
-
 static void on_done(struct pst_get *get, pst_rc rc)
 {
-    struct waiter *waiter = pst_get_owner(get);
-    pthread_mutex_lock(&waiter->gate.mutex);
-    waiter->locked.rc = rc;
-    waiter->locked.is_done = 1;
-    int is_abandoned = waiter->locked.is_abandoned;
-    pthread_cond_signal(&waiter->gate.changed);
-    pthread_mutex_unlock(&waiter->gate.mutex);
-    if (is_abandoned)
-        pst_get_forget(get);
-    drop_waiter(waiter);
+    pst_waiter_end(pst_get_owner(get), rc);
 }
 
-static pst_rc wait_for(struct pst_get *get, struct waiter *waiter, struct pst_limit limit,
-                       int is_pinned, int *is_done)
+static void stop_get(void *get, pst_rc code)
 {
-    pst_rc why = PST_OK;
-    pthread_mutex_lock(&waiter->gate.mutex);
-    while (!waiter->locked.is_done) {
-        why = pst_gate_sleep(&waiter->gate, &limit);
-        if (why == PST_OK)
-            continue;
-        pthread_mutex_unlock(&waiter->gate.mutex);
-        pst_get_stop(get, why);
-        pthread_mutex_lock(&waiter->gate.mutex);
-        limit = (struct pst_limit){0, NULL};
-        if ((!is_pinned || PST_FAULT(RETURN_EARLY)) && !waiter->locked.is_done) {
-            waiter->locked.is_abandoned = 1;
-            pst_get_abandon(get);
-            break;
-        }
-    }
-    *is_done = waiter->locked.is_done;
-    pst_rc rc = *is_done ? waiter->locked.rc : why;
-    pthread_mutex_unlock(&waiter->gate.mutex);
-    return rc;
+    pst_get_stop(get, code);
 }
 
 /* Run one read and wait for it. *out is a get whose outcome may be looked at on success. */
@@ -76,10 +30,8 @@ static pst_rc run(struct pst_get_spec *spec, const pst_call *call, const struct 
 {
     int is_done = 0;
     struct pst_get *get = NULL;
-    struct waiter *waiter = calloc(1, sizeof(*waiter));
+    struct pst_waiter *waiter = pst_waiter_new(spec->port->core);
     if (waiter) {
-        pst_gate_init(&waiter->gate);
-        atomic_init(&waiter->refs, 2);
         spec->owner = waiter;
         spec->done = on_done;
         spec->deadline_ns = limit->deadline_ns;
@@ -90,14 +42,11 @@ static pst_rc run(struct pst_get_spec *spec, const pst_call *call, const struct 
         get = pst_get_new(spec);
     }
     if (!get) {
-        if (waiter)
-            pst_gate_fini(&waiter->gate);
-        free(waiter);
-        return pst_fail(err, PST_E_NO_MEMORY, "out of memory");
+        pst_waiter_free(waiter);
+        return pst_fail_at(spec->port, "GET", spec->key, PST_E_NO_MEMORY, NULL, err);
     }
     pst_get_start(get);
-    pst_rc rc = wait_for(get, waiter, *limit, spec->n_dst > 0, &is_done);
-    drop_waiter(waiter);
+    pst_rc rc = pst_waiter_wait(waiter, *limit, spec->n_dst > 0, stop_get, get, &is_done);
     if (rc != PST_OK && is_done)
         pst_error_copy(err, pst_get_outcome_of(get)->error);
     else if (rc != PST_OK)
@@ -110,15 +59,16 @@ static pst_rc run(struct pst_get_spec *spec, const pst_call *call, const struct 
     return PST_OK;
 }
 
-static void take_options(const pst_read_options *options, struct pst_get_spec *spec)
+static pst_rc take_options(const pst_read_options *given, struct pst_get_spec *spec, pst_error *err)
 {
-    if (!options)
-        return;
-    spec->flags = options->flags;
-    if (PST_HAS(pst_read_options, options, if_match))
-        spec->if_match = options->if_match;
-    if (PST_HAS(pst_read_options, options, version))
-        spec->version = options->version;
+    pst_read_options options;
+    pst_rc rc = pst_options_take(&options, sizeof(options), given, err);
+    if (rc == PST_OK)
+        rc = pst_read_check_flags(options.flags, err);
+    spec->flags = options.flags;
+    spec->if_match = options.if_match;
+    spec->version = options.version;
+    return rc == PST_OK ? rc : pst_fail_at(spec->port, "GET", spec->key, rc, err, err);
 }
 
 /* Refuse a key that cannot be, before any I/O. */
@@ -138,8 +88,9 @@ static pst_rc read_buffer(pst_store *store, struct pst_get_spec *spec,
     pst_rc rc = pst_store_port(store, &spec->port, err);
     if (rc != PST_OK)
         return rc;
-    take_options(options, spec);
-    rc = check_key(spec->port, spec->key, err);
+    rc = take_options(options, spec, err);
+    if (rc == PST_OK)
+        rc = check_key(spec->port, spec->key, err);
     if (rc == PST_OK)
         rc = run(spec, call, &limit, &get, err);
     if (rc == PST_OK) {
@@ -171,20 +122,19 @@ static pst_rc suffix_by_stat(pst_store *store, pst_str key, uint64_t length,
                              pst_buffer **out, pst_read_info *info, pst_error *err)
 {
     pst_attr *attr = NULL;
-    struct pst_get_spec own = {.key = key};
-    take_options(options, &own);
-    pst_rc rc = pst_stat(store, key, call, &attr, err);
+    pst_read_options pinned;
+    pst_rc rc = pst_options_take(&pinned, sizeof(pinned), options, err);
+    if (rc == PST_OK)
+        rc = pst_stat(store, key, call, &attr, err);
     if (rc != PST_OK)
         return rc;
-    pst_read_options pinned = {.struct_size = sizeof(pinned),
-                               .flags = own.flags,
-                               .if_match = own.if_match,
-                               .version = own.version};
+    int is_own_pin = pinned.if_match.len == 0;
+    pinned.struct_size = sizeof(pinned);
     if (pinned.if_match.len == 0 && attr->etag_strength == PST_ETAG_STRONG)
         pinned.if_match = attr->etag;
     uint64_t take = length < attr->size ? length : attr->size;
     rc = pst_get_range(store, key, attr->size - take, take, &pinned, call, out, info, err);
-    if (rc == PST_E_PRECONDITION && own.if_match.len == 0)
+    if (rc == PST_E_PRECONDITION && is_own_pin)
         rc = pst_fail(err, PST_E_CHANGED, "GET: the object was replaced while it was read");
     pst_attr_free(attr);
     return rc;
@@ -232,13 +182,39 @@ static pst_rc read_direct(struct pst_get_spec *spec, const pst_call *call,
     return PST_OK;
 }
 
-/* Piece by piece through buffers of ours, pinned to the etag of the first piece. */
+/* What the pieces have in common, or they are of two objects. */
+struct pin {
+    char etag[1104];
+    size_t len;
+    uint64_t object_size;
+    uint32_t strength;
+};
+
+static pst_rc check_pin(struct pin *pin, int is_first, const struct pst_get_outcome *outcome,
+                        const struct pst_get_spec *spec, pst_error *err)
+{
+    pst_error cause = PST_ERROR_INIT;
+    if (is_first) {
+        memcpy(pin->etag, outcome->etag.ptr ? outcome->etag.ptr : "", outcome->etag.len);
+        pin->len = outcome->etag.len;
+        pin->object_size = outcome->object_size;
+        pin->strength = outcome->etag_strength;
+    }
+    if (outcome->object_size == pin->object_size && outcome->etag.len == pin->len &&
+        (pin->len == 0 || memcmp(outcome->etag.ptr, pin->etag, pin->len) == 0))
+        return PST_OK;
+    pst_fail(&cause, PST_E_CHANGED, "the object changed while it was read");
+    return pst_fail_at(spec->port, "GET", spec->key, PST_E_CHANGED, &cause, err);
+}
+
+/* Piece by piece through buffers of ours, pinned to the etag of the first piece. What cannot be pinned
+ * comes in one piece, as the range engine would read it. */
 static pst_rc read_bounced(struct pst_get_spec *spec, const pst_call *call,
                            const struct pst_limit *limit, struct into *into, pst_error *err)
 {
-    char etag[1104];
+    struct pin pin;
     uint64_t first = spec->offset, piece = spec->port->core->budget.limit_bytes / 4;
-    pst_rc rc = PST_OK;
+    int is_own_pin = spec->if_match.len == 0;
     if (piece > BOUNCE_BYTES)
         piece = BOUNCE_BYTES;
     for (;;) {
@@ -246,24 +222,40 @@ static pst_rc read_bounced(struct pst_get_spec *spec, const pst_call *call,
         uint64_t left = into->capacity - into->n_read;
         spec->offset = first + into->n_read;
         spec->length = left < piece ? left : piece;
-        rc = run(spec, call, limit, &get, err);
+        pst_rc rc = run(spec, call, limit, &get, err);
+        if (rc == PST_E_PRECONDITION && is_own_pin && into->n_read > 0 && err)
+            err->code = PST_E_CHANGED;
         if (rc != PST_OK)
-            return rc;
+            return rc == PST_E_PRECONDITION && is_own_pin ? (pst_rc)PST_E_CHANGED : rc;
         const struct pst_get_outcome *outcome = pst_get_outcome_of(get);
         size_t n = (size_t)outcome->n_read;
-        if (n > 0)
-            memcpy(into->dst + into->n_read, pst_buffer_data(outcome->buffer), n);
-        if (into->n_read == 0)
-            pst_get_fill_info(get, into->info);
-        if (outcome->etag_strength == PST_ETAG_STRONG && spec->if_match.len == 0) {
-            memcpy(etag, outcome->etag.ptr, outcome->etag.len);
-            spec->if_match = pst_str_of(etag, outcome->etag.len);
+        rc = check_pin(&pin, into->n_read == 0, outcome, spec, err);
+        int is_over = n < spec->length || into->n_read + n == into->capacity;
+        int is_unpinned = pin.strength != PST_ETAG_STRONG && !is_over && piece < into->capacity &&
+                          !(spec->flags & PST_READ_ALLOW_UNPINNED);
+        if (rc == PST_OK && !is_unpinned) {
+            if (n > 0)
+                memcpy(into->dst + into->n_read, pst_buffer_data(outcome->buffer), n);
+            if (into->n_read == 0)
+                pst_get_fill_info(get, into->info);
+            into->n_read += n;
         }
-        into->n_read += n;
+        if (is_unpinned)
+            piece = into->capacity; /* from the start again */
+        else if (pin.strength == PST_ETAG_STRONG && is_own_pin)
+            spec->if_match = pst_str_of(pin.etag, pin.len);
         pst_get_unref(get);
-        if (n < spec->length || into->n_read == into->capacity)
-            return PST_OK;
+        if (rc != PST_OK || is_over)
+            return rc;
     }
+}
+
+static pst_rc fail_short(const struct pst_get_spec *spec, size_t n_read, size_t capacity,
+                         pst_error *err)
+{
+    pst_error cause = PST_ERROR_INIT;
+    pst_fail(&cause, PST_E_RANGE, "the object ends after %zu of %zu bytes", n_read, capacity);
+    return pst_fail_at(spec->port, "GET", spec->key, PST_E_RANGE, &cause, err);
 }
 
 pst_rc pst_get_into(pst_store *store, pst_str key, uint64_t offset, void *dst, size_t capacity,
@@ -277,17 +269,17 @@ pst_rc pst_get_into(pst_store *store, pst_str key, uint64_t offset, void *dst, s
     pst_rc rc = pst_store_port(store, &spec.port, err);
     if (rc != PST_OK)
         return rc;
-    take_options(options, &spec);
+    rc = take_options(options, &spec, err);
     int is_exact = (spec.flags & PST_READ_EXACT) != 0;
-    rc = check_key(spec.port, key, err);
+    if (rc == PST_OK)
+        rc = check_key(spec.port, key, err);
     if (rc == PST_OK && capacity > 0 && pst_port_has(spec.port, PST_CAP_CANCEL_BOUNDED)) {
         rc = read_direct(&spec, call, &limit, &into, err);
     } else if (rc == PST_OK && capacity > 0) {
         spec.flags &= ~PST_READ_EXACT; /* of the whole, not of each piece */
         rc = read_bounced(&spec, call, &limit, &into, err);
         if (rc == PST_OK && is_exact && into.n_read < capacity)
-            rc = pst_fail(err, PST_E_RANGE, "GET %s/...: the object ends after %zu of %zu bytes",
-                          spec.port->uri, into.n_read, capacity);
+            rc = fail_short(&spec, into.n_read, capacity, err);
     }
     *n_read = rc == PST_OK ? into.n_read : 0;
     pst_port_unref(spec.port);

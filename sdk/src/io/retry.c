@@ -84,7 +84,8 @@ static void give_token(struct pst_port *port)
 static pst_rc cancelled(struct pst_task *task)
 {
     uint32_t kept = task->error.flags & PST_ERR_MAYBE_APPLIED; /* the plugin knows, a cancel not */
-    pst_rc rc = pst_fail(&task->error, task->cancel_code, "%s", pst_rc_text(task->cancel_code));
+    pst_rc code = atomic_load(&task->cancel_code);
+    pst_rc rc = pst_fail(&task->error, code, "%s", pst_rc_text(code));
     task->error.flags |= kept;
     return rc;
 }
