@@ -5,7 +5,7 @@
 # Enough small files that the first are there long before the last.
 make_many() {
     mkdir -p tree/many
-    seq 3000 | (cd tree/many && split -l 1 -a 5 -d)
+    seq 1500 | (cd tree/many && split -l 1 -a 5 -d)
     head -c 12000000 /dev/urandom >tree/large
 }
 
@@ -35,7 +35,7 @@ check_partial() {
     n=$(find copy -type f ! -name '.penstock-*' | wc -l)
     echo "$n objects"
     [ "$n" -gt 0 ]
-    [ "$n" -lt 3001 ]
+    [ "$n" -lt 1501 ]
 }
 
 test_cp__interrupted_then_run_again_is_complete() {
@@ -64,7 +64,7 @@ test_mv__interrupted_loses_nothing() {
     cp -r tree wanted
     start_and_signal INT mv
     [ "$code" = 130 ]
-    [ "$(find tree copy -type f | wc -l)" = 3001 ]
+    [ "$(find tree copy -type f | wc -l)" = 1501 ]
     expect 0 "$penstock" mv -r tree copy
     same wanted copy
     absent tree
