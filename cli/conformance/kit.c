@@ -430,6 +430,7 @@ static int parse_arguments(struct run *run, int argc, char **argv)
 {
     static const struct option options[] = {
         {"uri", required_argument, NULL, 'u'},
+        {"option", required_argument, NULL, 'o'},
         {"profile", required_argument, NULL, 'p'},
         {"json", required_argument, NULL, 'j'},
         {"junit", required_argument, NULL, 'x'},

@@ -168,14 +168,16 @@ class New(Case):
         self.assertEqual(self.run_raw("put", "--create-only", "-", "tape://t/a0").returncode, CONFLICT)
 
     def test_new_plugin_passes_the_conformance_kit(self):
+        """The quick groups; CI runs all of them on the installed package."""
         self.build()
+        groups = [f"--only=PST-{group}" for group in ("LOAD", "MEM", "READ", "WRITE")]
         result = self.run_raw("conformance", self.path("p/tape.so"), "--uri", "tape://kit/",
-                              "--profile", "full")
+                              "--profile", "full", *groups)
         lines = result.stdout.decode().splitlines()
         failed = [line for line in lines if line.startswith("not ok")]
         self.assertEqual((result.returncode, failed), (OK, []), result.stderr.decode())
         passed = [line for line in lines if line.startswith("ok ") and "# SKIP" not in line]
-        self.assertGreater(len(passed), 80)
+        self.assertGreater(len(passed), 70)
 
 
 if __name__ == "__main__":
