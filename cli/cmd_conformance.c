@@ -34,7 +34,7 @@ static const struct cli_option options[] = {
     {0, CLI_TEXT, "profile", "ro|rw|full", "which requirements apply", NULL, 0, 0},
     {0, CLI_LIST, "only", "ID", "only this requirement or group, like PST-READ", NULL, 0, 0},
     {'o', CLI_PAIRS, "option", "NAME=VALUE", "option of the plugin", NULL, 0, 0},
-    {0, CLI_TEXT, "timeout", "SECONDS", "most time for one requirement", NULL, 0, 0},
+    {0, CLI_COUNT, "timeout", "SECONDS", "most time for one requirement", NULL, 0, 0},
     {0, CLI_TEXT, "json", "FILE", "also write the results as JSON", NULL, 0, 0},
     {0, CLI_TEXT, "junit", "FILE", "also write the results as JUnit XML", NULL, 0, 0},
     {0, CLI_TEXT, "quirks", "FILE", "JSON: requirements the plugin fails on purpose, and why", NULL,
