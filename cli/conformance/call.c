@@ -7,7 +7,8 @@
  * caught, the thread that is still inside the submit function included. Destinations become
  * read-only and are compared with a snapshot when the test lets go of them.
  *
- * Calls are never freed: a completion that comes late must find the one it belongs to. */
+ * A call that the test lets go of stays for hundreds of others: a completion that comes late must find
+ * the one it belongs to, and a late access its trap. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -1000,6 +1001,49 @@ void k_call_bury(struct k_call *c)
     k_region_bury(&c->region);
 }
 
+/* The end of a call that nobody can be late for any more. */
+static void destroy(struct k_call *c)
+{
+    struct k_copy *copy = c->copies;
+    k_region_destroy(&c->region);
+    k_region_destroy(&c->data);
+    k_region_destroy(&c->heap);
+    while (copy) {
+        struct k_copy *next = copy->next;
+        k_free(copy);
+        copy = next;
+    }
+    k_free(c->statuses);
+    k_free(c);
+}
+
+#define FREED_MAX 400u
+
+static void retire(struct k_call *c)
+{
+    struct k_host *host = c->host;
+    struct k_call *oldest = NULL;
+    (void)pthread_mutex_lock(&host->mutex);
+    c->next_freed = NULL;
+    if (host->freed_last)
+        host->freed_last->next_freed = c;
+    else
+        host->freed_first = c;
+    host->freed_last = c;
+    if (++host->n_freed > FREED_MAX) {
+        oldest = host->freed_first;
+        host->freed_first = oldest->next_freed;
+        host->n_freed--;
+        struct k_call **link = bucket_of(host, oldest->op);
+        while (*link != oldest)
+            link = &(*link)->next_in_bucket;
+        *link = oldest->next_in_bucket;
+    }
+    (void)pthread_mutex_unlock(&host->mutex);
+    if (oldest)
+        destroy(oldest);
+}
+
 void k_call_free(struct k_call *c)
 {
     if (atomic_load(&c->state) == K_DONE && c->snapshot) {
@@ -1022,6 +1066,8 @@ void k_call_free(struct k_call *c)
     }
     k_free(c->snapshot);
     c->snapshot = NULL;
+    if (atomic_load(&c->state) == K_DONE)
+        retire(c);
 }
 
 bool k_want(struct k_call *c, pst_rc rc, const char *what)

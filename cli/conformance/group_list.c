@@ -326,7 +326,7 @@ static void list_with_failures(struct k_store *s, const struct k_corpus *corpus,
             break;
         for (size_t i = 0; i < c->entries.n; i++)
             k_entries_add(&l.entries, &c->entries.all[i]);
-        token = by_cursor ? token : c->out.list.next_token; /* its copy is never freed */
+        token = by_cursor ? token : c->out.list.next_token; /* stays for hundreds of calls */
         is_last = by_cursor ? (c->out.list.flags & PST_PAGE_LAST) != 0 : token.len == 0;
         k_call_free(c);
     }

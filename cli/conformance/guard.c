@@ -3,8 +3,8 @@
  * A region is a stretch of address space with nothing accessible in it. Pieces are cut from it one
  * after the other, each on pages of its own with a guard page before and behind, and placed so that
  * its last byte (or its first) touches the guard: one byte too many faults at once. Freezing takes
- * the write permission from all pieces, burying takes everything. Nothing is unmapped, so a late
- * access faults as long as the process lives.
+ * the write permission from all pieces, burying takes everything. What is buried stays mapped for
+ * hundreds of operations more, so a late access faults.
  *
  * A handler for SIGSEGV and SIGBUS looks the address up and writes into the shared report what was
  * touched, then lets the signal kill the process: the runner reports both.
@@ -22,8 +22,8 @@
 
 #define REGIONS_MAX 65536u
 
-static struct k_region *all_regions[REGIONS_MAX];
-static atomic_uint n_regions;
+static _Atomic(struct k_region *) all_regions[REGIONS_MAX];
+static atomic_uint next_slot; /* where a free one is likely */
 static struct k_shared *handler_shared;
 static size_t page_bytes; /* set before the first region, read by the handler */
 
@@ -91,9 +91,8 @@ static void on_fault(int signal_number, siginfo_t *info, void *context)
     char line[400] = "";
     uintptr_t address = (uintptr_t)info->si_addr;
     (void)context;
-    unsigned n = atomic_load(&n_regions);
-    for (unsigned i = 0; i < n && i < REGIONS_MAX; i++) {
-        const struct k_region *region = all_regions[i];
+    for (unsigned i = 0; i < REGIONS_MAX; i++) {
+        const struct k_region *region = atomic_load(&all_regions[i]);
         if (region && address >= (uintptr_t)region->base &&
             address < (uintptr_t)region->base + region->size) {
             describe(region, address, line, sizeof(line));
@@ -146,9 +145,24 @@ void k_region_init(struct k_region *region, const char *owner, size_t size, unsi
     region->used = page_bytes;
     region->pieces_max = pieces_max;
     region->pieces = (struct k_piece *)(void *)k_alloc(pieces_max * sizeof(region->pieces[0]));
-    unsigned i = atomic_fetch_add(&n_regions, 1);
-    if (i < REGIONS_MAX)
-        all_regions[i] = region;
+    /* No lock: a child of fork may come here whatever another thread was doing. */
+    for (unsigned i = 0; i < REGIONS_MAX; i++) {
+        struct k_region *none = NULL;
+        region->slot = atomic_fetch_add(&next_slot, 1) % REGIONS_MAX;
+        if (atomic_compare_exchange_strong(&all_regions[region->slot], &none, region))
+            return;
+    }
+    end_without_memory("the kit ran out of regions");
+}
+
+void k_region_destroy(struct k_region *region)
+{
+    if (!region->base)
+        return;
+    atomic_store(&all_regions[region->slot], NULL);
+    (void)munmap(region->base, region->size);
+    k_free(region->pieces);
+    memset(region, 0, sizeof(*region));
 }
 
 void *k_region_take(struct k_region *region, const char *name, size_t n, size_t align,

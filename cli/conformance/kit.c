@@ -277,6 +277,7 @@ struct run {
     struct k_config config;
     const char *uri, *json_path, *junit_path, *quirks_path;
     const char **only;
+    char *path; /* the plugin's, resolved */
     size_t n_only;
     json_t *quirks;
     int (*shortcut)(void); /* --list and the like: print and stop */
@@ -321,8 +322,9 @@ static int parse_uri(struct run *run)
     return 0;
 }
 
-static int find_plugin(struct k_config *config)
+static int find_plugin(struct run *run)
 {
+    struct k_config *config = &run->config;
     if (strncmp(config->path, "static:", 7) == 0) {
         for (size_t i = 0; i < n_linked; i++)
             if (strcmp(linked[i].name, config->path + 7) == 0)
@@ -330,14 +332,10 @@ static int find_plugin(struct k_config *config)
         return config->linked ? 0 : usage("no plugin is linked in as %s", config->path + 7);
     }
     /* dlopen takes a name without a slash for one to be searched; a path is what was meant. */
-    char *path = realpath(config->path, NULL);
-    if (!path)
+    run->path = realpath(config->path, NULL);
+    if (!run->path)
         return usage("cannot find %s", config->path);
-    size_t len = strlen(path);
-    char *copy = (char *)k_alloc(len + 1);
-    memcpy(copy, path, len);
-    free(path);
-    config->path = copy;
+    config->path = run->path;
     return 0;
 }
 
@@ -429,18 +427,12 @@ static int add_only(struct run *run, const char *id)
 static int parse_arguments(struct run *run, int argc, char **argv)
 {
     static const struct option options[] = {
-        {"uri", required_argument, NULL, 'u'},
-        {"option", required_argument, NULL, 'o'},
-        {"profile", required_argument, NULL, 'p'},
-        {"json", required_argument, NULL, 'j'},
-        {"junit", required_argument, NULL, 'x'},
-        {"quirks", required_argument, NULL, 'q'},
-        {"only", required_argument, NULL, 'n'},
-        {"timeout", required_argument, NULL, 't'},
-        {"list", no_argument, NULL, 'l'},
-        {"markdown", no_argument, NULL, 'm'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+        {"uri", required_argument, NULL, 'u'},     {"option", required_argument, NULL, 'o'},
+        {"profile", required_argument, NULL, 'p'}, {"json", required_argument, NULL, 'j'},
+        {"junit", required_argument, NULL, 'x'},   {"quirks", required_argument, NULL, 'q'},
+        {"only", required_argument, NULL, 'n'},    {"timeout", required_argument, NULL, 't'},
+        {"list", no_argument, NULL, 'l'},          {"markdown", no_argument, NULL, 'm'},
+        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
     };
     int rc = 0;
     optind = 0;
@@ -483,7 +475,7 @@ static int parse_arguments(struct run *run, int argc, char **argv)
         return usage("needs --uri");
     rc = parse_uri(run);
     if (rc == 0)
-        rc = find_plugin(&run->config);
+        rc = find_plugin(run);
     return rc == 0 ? load_quirks(run) : rc;
 }
 
@@ -588,6 +580,7 @@ out:
     if (shared)
         (void)munmap(shared, sizeof(*shared));
     json_decref(run.quirks);
+    free(run.path);
     k_free(run.only);
     k_free(run.config.scheme);
     for (size_t i = 0; i < run.config.n_options; i++) {

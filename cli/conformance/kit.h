@@ -84,7 +84,7 @@ const char *k_show(pst_str bytes);
 enum k_place { K_AT_END, K_AT_START }; /* which end of the piece touches the guard exactly */
 
 /* A stretch of address space of which only single pieces are accessible; every piece has a guard page
- * before and behind it. Never unmapped: what is buried stays a trap until the process ends. */
+ * before and behind it. Must stay where it is until it is destroyed: the fault handler looks at it. */
 struct k_piece {
     const char *name;
     unsigned char *start; /* as given out */
@@ -97,7 +97,7 @@ struct k_region {
     unsigned char *base;
     size_t size, used;
     struct k_piece *pieces;
-    unsigned pieces_max;
+    unsigned pieces_max, slot;
     atomic_uint n_pieces;
     atomic_int state; /* 0 live, 1 read-only now, 2 buried */
 };
@@ -110,8 +110,9 @@ void *k_region_take(struct k_region *region, const char *name, size_t n, size_t 
 void k_region_protect(struct k_region *region, const void *piece, int prot);
 /* Is the slack that alignment leaves around the pieces untouched? *name: the piece where it is not. */
 bool k_region_is_intact(const struct k_region *region, const char **name);
-void k_region_freeze(struct k_region *region); /* everything readable, nothing writable */
-void k_region_bury(struct k_region *region);   /* nothing accessible, contents gone */
+void k_region_freeze(struct k_region *region);  /* everything readable, nothing writable */
+void k_region_bury(struct k_region *region);    /* nothing accessible, contents gone */
+void k_region_destroy(struct k_region *region); /* unmaps it; nothing if it was never made */
 
 /* ---- threads of the host (pool.c) ---------------------------------------------------------------- */
 
@@ -154,6 +155,8 @@ struct k_host {
     pthread_cond_t wake_cond;
     struct k_call *buckets[1024];
     struct k_block *quarantine;
+    struct k_call *freed_first, *freed_last; /* let go of, and still traps */
+    size_t n_freed;
 };
 
 struct k_host *k_host_new(struct k_test *t, enum k_skew skew, unsigned n_threads);
@@ -320,6 +323,7 @@ struct k_call {
     struct k_entries entries;
     uint64_t started_ns, finished_ns;
     struct k_copy *copies;
+    struct k_call *next_freed;
     pthread_mutex_t mutex;
     pthread_cond_t cond;
     struct k_call *next_in_bucket;
