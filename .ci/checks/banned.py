@@ -76,6 +76,8 @@ def find_products(text):
         # Neither a pointer type in a cast or sizeof nor a dereference is a product.
         size = re.sub(r"\(\s*(?:const\s+)?(?:struct\s+)?\w+\s*\*+\s*\)", "(T)", size)
         size = re.sub(r"\bsizeof\s*(\(?)\s*\*+", r"sizeof \1", size)
+        # Neither is one of constants, which the compiler checks.
+        size = re.sub(r"\b\d+\w*\s*\*\s*[A-Z][A-Z0-9_]*\b", "1", size)
         if re.search(r"[\w)\]]\s*\*\s*[\w(]", size):
             yield match.start()
 

@@ -31,8 +31,10 @@ static void add_line(struct k_shared *shared, const char *line, size_t len)
     atomic_flag_clear(&shared->lock);
 }
 
-__attribute__((format(printf, 2, 0))) static void add_format(struct k_shared *shared,
-                                                             const char *format, va_list ap)
+static void add_format(struct k_shared *shared, const char *format, va_list ap)
+    __attribute__((format(printf, 2, 0)));
+
+static void add_format(struct k_shared *shared, const char *format, va_list ap)
 {
     char line[1500];
     int n = vsnprintf(line, sizeof(line), format, ap);

@@ -19,9 +19,27 @@ enum mutant {
 
 extern enum mutant mutant;
 
-enum slot { READ, STAT, PUT, APPEND, COPY, RENAME, REMOVE, LIST, LIST_OPEN, LIST_PAGE, UPLOAD_OPEN,
-            UPLOAD_PART, UPLOAD_COMMIT, UPLOAD_ABORT, CONTAINER_CREATE, CONTAINER_DELETE,
-            CONTAINER_LIST, PRESIGN, CLEANUP };
+enum slot {
+    READ,
+    STAT,
+    PUT,
+    APPEND,
+    COPY,
+    RENAME,
+    REMOVE,
+    LIST,
+    LIST_OPEN,
+    LIST_PAGE,
+    UPLOAD_OPEN,
+    UPLOAD_PART,
+    UPLOAD_COMMIT,
+    UPLOAD_ABORT,
+    CONTAINER_CREATE,
+    CONTAINER_DELETE,
+    CONTAINER_LIST,
+    PRESIGN,
+    CLEANUP
+};
 
 /* A host as the plugin underneath sees it. */
 struct shim {

@@ -584,7 +584,8 @@ pst_rc mutate_emit(struct call *c, const pst_entry *entries, size_t n, size_t st
 {
     const pst_host *real = c->shim->real;
     const char *at = (const char *)entries;
-    bool one_by_one = mutant == M_listing_drops_entries || mutant == M_token_listing_drops_entries ||
+    bool one_by_one = mutant == M_listing_drops_entries ||
+                      mutant == M_token_listing_drops_entries ||
                       mutant == M_unordered_drops_entries || mutant == M_no_common_prefixes ||
                       mutant == M_entries_tell_other_size || mutant == M_etag_is_constant ||
                       mutant == M_listing_doubles_entries || mutant == M_lists_temporaries ||

@@ -5,6 +5,8 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -268,13 +270,21 @@ static void test_log__works_in_a_fork_child_whose_parent_held_the_mutex(void **s
 {
     struct lines lines = {0};
     struct pst_log log;
+    int status = -1;
 
     (void)state;
     pst_log_init(&log, keep_line, &lines, PST_LEVEL_DEBUG);
     pthread_mutex_lock(&log.mutex); /* as a thread does that is gone after fork */
-    pst_log_fork_child(&log);
-    pst_logf(&log, PST_LEVEL_DEBUG, "alive");
-    assert_string_equal(lines.last, "alive");
+    pid_t child = fork();
+    if (child == 0) {
+        pst_log_fork_child(&log);
+        pst_logf(&log, PST_LEVEL_DEBUG, "alive");
+        _exit(strcmp(lines.last, "alive") == 0 ? 0 : 1);
+    }
+    assert_true(child > 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    pthread_mutex_unlock(&log.mutex);
     pst_log_fini(&log);
 }
 

@@ -16,7 +16,7 @@ struct pst_registry;
  * as the registry; the mapped library lives as long as the process. */
 struct pst_loaded {
     const char *id;
-    pst_plugin plugin;   /* .ops, .limits, .options point to the copies below */
+    pst_plugin plugin; /* .ops, .limits, .options point to the copies below */
     pst_backend_ops ops;
     pst_limits limits;
     const pst_option *options; /* n_options elements of this host's own size */
