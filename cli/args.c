@@ -177,7 +177,7 @@ int cli_find_verb(struct cli *cli, char **argv, uint32_t argc, const struct cli_
     const char *first = argc > 0 ? argv[0] : "";
     size_t first_len = strlen(first);
     bool is_group = false;
-    const char *word = first;
+    const char *guess;
 
     for (size_t i = 0; cli_verbs[i]; i++) {
         const char *name = cli_verbs[i]->name;
@@ -219,9 +219,9 @@ int cli_find_verb(struct cli *cli, char **argv, uint32_t argc, const struct cli_
             names[n_names++] = cli_verbs[i]->name;
     }
     names[n_names] = NULL;
-    word = cli_closest(first, names);
-    if (word)
-        return cli_usage(cli, "unknown command '%s', did you mean '%s'?", first, word);
+    guess = cli_closest(first, names);
+    if (guess)
+        return cli_usage(cli, "unknown command '%s', did you mean '%s'?", first, guess);
     return cli_usage(cli, "unknown command '%s'", first);
 }
 
