@@ -251,7 +251,7 @@ pst_rc fst_attr_read(const pst_backend *b, pst_op *op, pst_str key, int fd, pst_
     n_meta = 0;
     for (size_t at = 0; at < len && rc == PST_OK; at += strlen(names + at) + 1) {
         char *name = names + at;
-        if (strncmp(name, META_PREFIX, META_PREFIX_LEN) != 0) {
+        if (!meta || strncmp(name, META_PREFIX, META_PREFIX_LEN) != 0) {
             rc = read_text_field(b, op, key, fd, name, attr);
             continue;
         }

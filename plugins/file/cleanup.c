@@ -93,28 +93,23 @@ static pst_rc clean_one(const pst_backend *b, pst_op *op, const pst_cleanup_args
 pst_rc fst_cleanup(pst_backend *b, pst_op *op, const pst_cleanup_args *args,
                    pst_cleanup_result *result)
 {
-    const pst_list_args all = {
-        .struct_size = sizeof(all),
-        .flags = PST_LIST_RECURSIVE | PST_LIST_UNORDERED | FST_LIST_TEMPS,
-        .prefix = args->prefix,
-    };
-    pst_cursor_result opened = {.struct_size = sizeof(opened)};
+    pst_cursor *cursor;
     int first_errno = 0, is_last = 0;
-    pst_rc rc = fst_list_open(b, op, &all, &opened);
+    pst_rc rc = fst_list_temps(b, op, args->prefix, &cursor);
 
     if (rc != PST_OK)
         return rc;
     while (rc == PST_OK && !is_last) {
         const pst_entry *entries;
         size_t n;
-        rc = fst_list_fill(opened.cursor, op, PAGE_ENTRIES, &entries, &n, &is_last);
+        rc = fst_list_fill(cursor, op, PAGE_ENTRIES, &entries, &n, &is_last);
         for (size_t i = 0; i < n && rc == PST_OK; i++)
             rc = clean_one(b, op, args, &entries[i], result, &first_errno);
         if (rc == PST_OK && pst_sync_cancelled(op))
             rc = fst_cancelled(op);
-        fst_list_drop_page(opened.cursor);
+        fst_list_drop(cursor);
     }
-    fst_list_close(opened.cursor);
+    fst_list_close(cursor);
     if (rc == PST_OK && first_errno != 0)
         rc = fst_fail_errno(b, op, first_errno, args->prefix,
                             "some temporary files were not removed");

@@ -130,13 +130,14 @@ static void set_fields(pst_error *err, pst_rc rc, uint32_t flags, int sys_errno)
 
 pst_rc fst_fail(const pst_backend *b, pst_op *op, pst_rc rc, pst_str key, const char *format, ...)
 {
-    char shown[SHOWN_KEY_BYTES];
+    char shown[SHOWN_KEY_BYTES], shown_root[SHOWN_KEY_BYTES / 2];
     va_list args;
     int n;
 
     show_key(key, shown, sizeof(shown));
+    show_key(pst_str_of(b->root, strlen(b->root)), shown_root, sizeof(shown_root));
     set_fields(op->err, rc, 0, 0);
-    n = snprintf(op->err->message, sizeof(op->err->message), "%.200s%s%s: ", b->root,
+    n = snprintf(op->err->message, sizeof(op->err->message), "%s%s%s: ", shown_root,
                  b->root[1] ? "/" : "", shown);
     if (n < 0)
         return rc;

@@ -9,7 +9,8 @@
  *     attr.c     etags, metadata, checksums, stat
  *     write.c    put; how an object becomes visible whole or not at all; upload.c: in parts
  *     move.c     copy and rename; remove.c: remove, make and remove directories
- *     list.c     walk a tree in key order; names.c sorts the names of one directory
+ *     list.c     walk a tree in key order; names.c sorts the names of one directory, page.c gathers
+ *                entries
  *     cleanup.c  remove what writers that died left behind
  *     lock.c, io.c, error.c    conditional writes, moving bytes, errno into status and words
  *

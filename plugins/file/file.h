@@ -95,6 +95,10 @@ int fst_lookup(const pst_backend *b, const char *path, struct stat *st);
  * is not a regular file, with words that say what it is. */
 pst_rc fst_object_open(const pst_backend *b, pst_op *op, pst_str key, int *fd, struct stat *st);
 
+/* Files of the kernel (/proc) have bytes but no size: an error, not an empty object. */
+pst_rc fst_empty_check(const pst_backend *b, pst_op *op, pst_str key, int fd,
+                       const struct stat *st);
+
 /* "a directory", "a fifo" ... */
 const char *fst_type_text(mode_t mode);
 
@@ -249,20 +253,33 @@ int fst_names_peek(const struct fst_names *names, struct fst_name *out); /* 0 at
 pst_rc fst_names_next(struct fst_names *names, pst_op *op);
 void fst_names_free(struct fst_names *names);
 
-/* ---- list.c, cleanup.c -------------------------------------------------------------------------- */
+/* ---- page.c: entries until the host has taken them ---------------------------------------------- */
 
-/* Beside PST_LIST_*: show our own temporary files and nothing else. */
-#define FST_LIST_TEMPS (1u << 31)
+struct fst_page {
+    const pst_host *host;
+    pst_entry *entries;
+    size_t n, capacity;
+    struct fst_chunk *chunks;
+};
+
+/* Add an object if `st` is given, else a prefix. */
+pst_rc fst_page_add(struct fst_page *page, pst_op *op, pst_str key, const struct stat *st);
+void fst_page_drop(struct fst_page *page, size_t n); /* the first n */
+void fst_page_fini(struct fst_page *page);
+
+/* ---- list.c, cleanup.c -------------------------------------------------------------------------- */
 
 pst_rc fst_list_open(pst_backend *b, pst_op *op, const pst_list_args *args,
                      pst_cursor_result *result);
 pst_rc fst_list_page(pst_cursor *c, pst_op *op, const pst_page_args *args, pst_list_result *result);
 void fst_list_close(pst_cursor *c);
 
-/* Fill a page without handing it on; *is_last tells whether more may follow. */
+/* For cleanup.c: a cursor over our own temporary files and nothing else; fill a page without handing it
+ * on (*is_last tells whether more may follow); forget the page. */
+pst_rc fst_list_temps(const pst_backend *b, pst_op *op, pst_str prefix, pst_cursor **out);
 pst_rc fst_list_fill(pst_cursor *c, pst_op *op, size_t max_entries, const pst_entry **entries,
                      size_t *n, int *is_last);
-void fst_list_drop_page(pst_cursor *c);
+void fst_list_drop(pst_cursor *c);
 
 pst_rc fst_cleanup(pst_backend *b, pst_op *op, const pst_cleanup_args *args,
                    pst_cleanup_result *result);

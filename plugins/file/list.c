@@ -34,7 +34,6 @@
 #include <penstock/sync.h>
 
 #define DENTS_BYTES 65536u
-#define CHUNK_BYTES 65536u
 #define PAGE_DEFAULT 1000u
 #define FDS_KEPT 16u /* levels that keep their directory open while we are below them */
 
@@ -49,106 +48,26 @@ struct level {
     ino_t ino;
 };
 
-/* Text of a page's entries; never moves, so entries may point into it. */
-struct chunk {
-    struct chunk *next;
-    size_t used;
-    char bytes[CHUNK_BYTES];
-};
-
 struct pst_cursor {
     const pst_backend *backend;
     uint32_t flags;
-    int is_started;
+    int is_started, is_temps; /* is_temps: our own temporary files and nothing else */
     pst_str prefix, start_after;
     size_t base_len; /* prefix[0..base_len) is the directory to begin in, with its '/' */
     struct level *top;
     char *dents; /* directory entries of the level that is reading */
     size_t dents_len, dents_at;
-    struct chunk *chunks;
-    pst_entry *entries;
-    size_t n_entries, entries_capacity;
+    struct fst_page page;
     char path[FST_PATH_SIZE];
     char text[]; /* prefix and start_after */
 };
 
-/* ---- pages ---------------------------------------------------------------------------------------- */
-
-void fst_list_drop_page(pst_cursor *c)
-{
-    const pst_host *host = c->backend->host;
-
-    c->n_entries = 0;
-    while (c->chunks && c->chunks->next) {
-        struct chunk *next = c->chunks->next;
-        host->dealloc(host, c->chunks);
-        c->chunks = next;
-    }
-    if (c->chunks)
-        c->chunks->used = 0;
-}
-
-static char *page_text(pst_cursor *c, size_t size)
-{
-    const pst_host *host = c->backend->host;
-
-    if (!c->chunks || CHUNK_BYTES - c->chunks->used < size) {
-        struct chunk *chunk = host->alloc(host, sizeof(*chunk), 16);
-        if (!chunk)
-            return NULL;
-        chunk->next = c->chunks;
-        chunk->used = 0;
-        c->chunks = chunk;
-    }
-    char *text = c->chunks->bytes + c->chunks->used;
-    c->chunks->used += size;
-    return text;
-}
-
-static pst_rc grow_page(pst_cursor *c, pst_op *op)
-{
-    const pst_host *host = c->backend->host;
-    size_t capacity = c->entries_capacity > 0 ? c->entries_capacity * 2 : 64;
-
-    if (c->n_entries < c->entries_capacity)
-        return PST_OK;
-    pst_entry *entries = host->alloc(host, capacity * sizeof(*entries), 16);
-    if (!entries)
-        return fst_no_memory(op);
-    if (c->entries) {
-        memcpy(entries, c->entries, c->n_entries * sizeof(*entries));
-        host->dealloc(host, c->entries);
-    }
-    c->entries = entries;
-    c->entries_capacity = capacity;
-    return PST_OK;
-}
+/* ---- pages --------------------------------------------------------------------------------------- */
 
 /* Add path[0..len) to the page: an object if `st` is given, else a prefix. */
 static pst_rc add_entry(pst_cursor *c, pst_op *op, size_t len, const struct stat *st)
 {
-    pst_rc rc = grow_page(c, op);
-
-    if (rc != PST_OK)
-        return rc;
-    char *text = page_text(c, len + (st ? FST_ETAG_SIZE : 0));
-    if (!text)
-        return fst_no_memory(op);
-    memcpy(text, c->path, len);
-    pst_entry *entry = &c->entries[c->n_entries++];
-    memset(entry, 0, sizeof(*entry));
-    entry->key = pst_str_of(text, len);
-    if (st) {
-        entry->kind = PST_KIND_OBJECT;
-        entry->size = (uint64_t)st->st_size;
-        entry->mtime_ns = fst_mtime_ns(st);
-        entry->etag = fst_etag(st, text + len);
-        entry->etag_strength = PST_ETAG_STRONG;
-    } else {
-        entry->kind = PST_KIND_PREFIX;
-        entry->mtime_ns = PST_TIME_UNKNOWN;
-    }
-    return PST_OK;
+    return fst_page_add(&c->page, op, pst_str_of(c->path, len), st);
 }
 
 /* ---- which keys are wanted ------------------------------------------------------------------------ */
@@ -362,7 +281,7 @@ static int classify(const pst_cursor *c, const struct dirent64 *entry)
     }
     if (kind != FST_LINK)
         return kind;
-    if (c->flags & FST_LIST_TEMPS || fst_lookup(b, c->path, &st) != 0)
+    if (c->is_temps || fst_lookup(b, c->path, &st) != 0)
         return -1;
     if (S_ISDIR(st.st_mode))
         return c->flags & PST_LIST_RECURSIVE && !b->follow_dirs ? -1 : FST_DIR_LINK;
@@ -374,13 +293,12 @@ static pst_rc take(pst_cursor *c, pst_op *op, const struct dirent64 *entry)
 {
     const char *name = entry->d_name;
     size_t len = strlen(name), key_len;
-    const int is_temps = (c->flags & FST_LIST_TEMPS) != 0;
     const int is_own = fst_is_own_name(name, len);
     struct level *level = c->top;
 
     if ((len == 1 && name[0] == '.') || (len == 2 && name[0] == '.' && name[1] == '.'))
         return PST_OK;
-    if (is_own && !(is_temps && fst_is_temp_name(name, len)))
+    if (is_own && !(c->is_temps && fst_is_temp_name(name, len)))
         return PST_OK;
     if (!level->up &&
         !starts_with(name, len,
@@ -390,7 +308,7 @@ static pst_rc take(pst_cursor *c, pst_op *op, const struct dirent64 *entry)
     if (rc != PST_OK)
         return rc;
     int kind = classify(c, entry);
-    if (kind < 0 || (is_temps && kind != FST_DIR && !is_own))
+    if (kind < 0 || (c->is_temps && kind != FST_DIR && !is_own))
         return PST_OK;
     const int is_dir = kind == FST_DIR || kind == FST_DIR_LINK;
     if (is_dir) {
@@ -412,7 +330,7 @@ static pst_rc take(pst_cursor *c, pst_op *op, const struct dirent64 *entry)
 /* Until the directory is read or the page is full. */
 static pst_rc read_dir(pst_cursor *c, pst_op *op, size_t max_entries)
 {
-    while (c->n_entries < max_entries) {
+    while (c->page.n < max_entries) {
         if (c->dents_at >= c->dents_len) {
             if (pst_sync_cancelled(op))
                 return fst_cancelled(op);
@@ -447,7 +365,7 @@ static pst_rc step(pst_cursor *c, pst_op *op, size_t n_before)
     pst_rc rc = fst_names_next(c->top->names, op);
 
     if (rc != PST_OK)
-        c->n_entries = n_before;
+        c->page.n = n_before;
     return rc;
 }
 
@@ -477,7 +395,7 @@ static pst_rc descend(pst_cursor *c, pst_op *op, const struct fst_name *name, si
     struct level *below = NULL;
     pst_rc rc = fd >= 0 ? make_level(c, op, fd, len, &below) : PST_OK;
     if (rc == PST_OK)
-        rc = step(c, op, c->n_entries);
+        rc = step(c, op, c->page.n);
     if (rc != PST_OK || !below) {
         if (below)
             free_level(c, below);
@@ -510,7 +428,7 @@ static pst_rc ascend(pst_cursor *c, pst_op *op)
 /* One name of the current level. Adds at most one entry. */
 static pst_rc walk(pst_cursor *c, pst_op *op)
 {
-    const size_t n_before = c->n_entries;
+    const size_t n_before = c->page.n;
     struct fst_name name;
     size_t len;
     int is_gone;
@@ -584,40 +502,60 @@ pst_rc fst_list_fill(pst_cursor *c, pst_op *op, size_t max_entries, const pst_en
 {
     pst_rc rc = c->is_started ? PST_OK : start(c, op);
 
-    while (rc == PST_OK && c->top && c->n_entries < max_entries) {
+    while (rc == PST_OK && c->top && c->page.n < max_entries) {
         if (pst_sync_cancelled(op))
             rc = fst_cancelled(op);
         else
             rc = c->top->is_reading ? read_dir(c, op, max_entries) : walk(c, op);
     }
-    *entries = c->entries;
-    *n = c->n_entries < max_entries ? c->n_entries : max_entries;
-    *is_last = !c->top && *n == c->n_entries;
+    *entries = c->page.entries;
+    *n = c->page.n < max_entries ? c->page.n : max_entries;
+    *is_last = !c->top && *n == c->page.n;
     return rc;
+}
+
+static pst_cursor *new_cursor(const pst_backend *b, uint32_t flags, pst_str prefix,
+                              pst_str start_after)
+{
+    pst_cursor *c = b->host->alloc(b->host, sizeof(*c) + prefix.len + start_after.len, 16);
+
+    if (!c)
+        return NULL;
+    memset(c, 0, sizeof(*c));
+    c->backend = b;
+    c->page.host = b->host;
+    c->flags = flags;
+    if (prefix.len > 0)
+        memcpy(c->text, prefix.ptr, prefix.len);
+    c->prefix = pst_str_of(c->text, prefix.len);
+    if (start_after.len > 0)
+        memcpy(c->text + prefix.len, start_after.ptr, start_after.len);
+    c->start_after = pst_str_of(c->text + prefix.len, start_after.len);
+    c->base_len = prefix.len;
+    while (c->base_len > 0 && c->text[c->base_len - 1] != '/')
+        c->base_len--;
+    return c;
 }
 
 pst_rc fst_list_open(pst_backend *b, pst_op *op, const pst_list_args *args,
                      pst_cursor_result *result)
 {
-    pst_cursor *c = b->host->alloc(b->host, sizeof(*c) + args->prefix.len + args->start_after.len,
-                                   16);
+    result->cursor = new_cursor(b, args->flags, args->prefix, args->start_after);
+    return result->cursor ? PST_OK : fst_no_memory(op);
+}
 
-    if (!c)
+pst_rc fst_list_temps(const pst_backend *b, pst_op *op, pst_str prefix, pst_cursor **out)
+{
+    *out = new_cursor(b, PST_LIST_RECURSIVE | PST_LIST_UNORDERED, prefix, pst_str_of(NULL, 0));
+    if (!*out)
         return fst_no_memory(op);
-    memset(c, 0, sizeof(*c));
-    c->backend = b;
-    c->flags = args->flags;
-    if (args->prefix.len > 0)
-        memcpy(c->text, args->prefix.ptr, args->prefix.len);
-    c->prefix = pst_str_of(c->text, args->prefix.len);
-    if (args->start_after.len > 0)
-        memcpy(c->text + args->prefix.len, args->start_after.ptr, args->start_after.len);
-    c->start_after = pst_str_of(c->text + args->prefix.len, args->start_after.len);
-    c->base_len = args->prefix.len;
-    while (c->base_len > 0 && c->text[c->base_len - 1] != '/')
-        c->base_len--;
-    result->cursor = c;
+    (*out)->is_temps = 1;
     return PST_OK;
+}
+
+void fst_list_drop(pst_cursor *c)
+{
+    fst_page_drop(&c->page, c->page.n);
 }
 
 pst_rc fst_list_page(pst_cursor *c, pst_op *op, const pst_page_args *args, pst_list_result *result)
@@ -636,12 +574,7 @@ pst_rc fst_list_page(pst_cursor *c, pst_op *op, const pst_page_args *args, pst_l
         rc = op->host->list_emit(op->host, op, entries, n, sizeof(*entries));
     if (rc != PST_OK)
         return fst_error_set(op->err, rc, 0, "the host did not take the page");
-    if (n == c->n_entries) {
-        fst_list_drop_page(c);
-    } else { /* an earlier try had gathered more than is asked for now */
-        memmove(c->entries, c->entries + n, (c->n_entries - n) * sizeof(*c->entries));
-        c->n_entries -= n;
-    }
+    fst_page_drop(&c->page, n);
     if (is_last)
         result->flags |= PST_PAGE_LAST;
     return PST_OK;
@@ -653,11 +586,7 @@ void fst_list_close(pst_cursor *c)
 
     while (c->top)
         pop(c);
-    fst_list_drop_page(c);
-    if (c->chunks)
-        host->dealloc(host, c->chunks);
-    if (c->entries)
-        host->dealloc(host, c->entries);
+    fst_page_fini(&c->page);
     if (c->dents)
         host->dealloc(host, c->dents);
     host->dealloc(host, c);

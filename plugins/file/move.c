@@ -75,6 +75,8 @@ pst_rc fst_copy(pst_backend *b, pst_op *op, const pst_copy_args *args, pst_put_r
     if (rc != PST_OK)
         return rc;
     rc = fst_match_check(b, op, args->from, &st, args->from_if_match);
+    if (rc == PST_OK)
+        rc = fst_empty_check(b, op, args->from, from_fd, &st);
     if (rc == PST_OK && !(args->flags & PST_COPY_REPLACE_ATTR))
         rc = fst_attr_read(b, op, args->from, from_fd, &attr);
     if (rc == PST_OK)

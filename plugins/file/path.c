@@ -213,6 +213,15 @@ pst_rc fst_object_open(const pst_backend *b, pst_op *op, pst_str key, int *fd, s
     return rc;
 }
 
+pst_rc fst_empty_check(const pst_backend *b, pst_op *op, pst_str key, int fd, const struct stat *st)
+{
+    char byte;
+
+    if (st->st_size == 0 && pread(fd, &byte, 1, 0) > 0)
+        return fst_fail(b, op, PST_E_CHANGED, key, "holds bytes although its size is 0");
+    return PST_OK;
+}
+
 const char *fst_leaf(const struct fst_parent *parent)
 {
     return parent->path + (parent->dir_len > 0 ? parent->dir_len + 1 : 0);
@@ -248,6 +257,10 @@ static int make_dirs(const pst_backend *b, struct fst_parent *parent)
             int rc = mkdirat(above, path + start, 0777); /* the kernel applies the umask */
             saved = errno;
             path[end] = '/';
+            if (rc == 0 && b->fsync == FST_FSYNC_FULL && fst_dir_sync(above) != 0) {
+                rc = -1;
+                saved = errno;
+            }
             if (rc == 0 && parent->created_len == 0)
                 parent->created_len = end;
             else if (rc != 0 && saved == EEXIST)

@@ -57,6 +57,8 @@ pst_rc fst_read(pst_backend *b, pst_op *op, const pst_read_args *args, pst_read_
     if (rc != PST_OK)
         return rc;
     rc = fst_match_check(b, op, args->key, &before, args->if_match);
+    if (rc == PST_OK)
+        rc = fst_empty_check(b, op, args->key, fd, &before);
     if (rc != PST_OK)
         goto out;
 

@@ -54,7 +54,10 @@ static pst_rc look_at_target(struct fst_write *w, pst_op *op, struct stat *st, i
 {
     const pst_backend *b = w->backend;
 
-    *is_there = fst_lookup(b, w->parent.path, st) == 0;
+    /* In the directory that is open, not by the path: it may lead elsewhere by now. */
+    *is_there = fstatat(w->parent.fd, fst_leaf(&w->parent), st, AT_SYMLINK_NOFOLLOW) == 0;
+    if (*is_there && S_ISLNK(st->st_mode))
+        *is_there = fst_lookup(b, w->parent.path, st) == 0;
     if (!*is_there)
         return errno == ENOENT ? PST_OK : fst_fail_errno(b, op, errno, w->key, "stat");
     if (w->is_create_only)

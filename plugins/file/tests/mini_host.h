@@ -65,6 +65,9 @@ void mini_op_init(struct mini_host *mini, struct mini_op *op);
 pst_rc mini_op_wait(struct mini_op *op, pst_rc submitted);
 void mini_op_fini(struct mini_op *op);
 
+/* Cut `len` bytes at `bytes` into spans of span_bytes (0: one); free() the array. */
+pst_iov *mini_spans(char *bytes, size_t len, size_t span_bytes, size_t *n);
+
 pst_rc mini_put(struct mini_host *mini, pst_str key, const void *bytes, size_t len, uint32_t flags,
                 pst_str if_match, const pst_attr *attr, char *etag);
 pst_rc mini_put_sum(struct mini_host *mini, pst_str key, const void *bytes, size_t len,

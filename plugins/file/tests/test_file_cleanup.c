@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -93,6 +94,21 @@ static void test_cleanup__spares_the_file_of_a_living_writer(void **state)
     assert_int_equal(mini_commit(&f->mini, upload, 1, 1, NULL), PST_OK);
     mini_upload_free(&f->mini, upload);
     assert_int_equal(mini_count_names(f->dir), 1);
+}
+
+/* In another container its process id means nothing here; its lock does. */
+static void test_cleanup__spares_a_locked_file_whose_process_is_not_in_sight(void **state)
+{
+    struct mini_fixture *f = *state;
+    char *path = mini_path(f->dir, DEAD_B);
+    uint64_t n_bytes;
+
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    assert_int_equal(cleanup(f, "", 0, 0, &n_bytes), 0);
+    close(fd);
+    assert_int_equal(cleanup(f, "", 0, 0, &n_bytes), 1);
+    free(path);
 }
 
 /* A file system without locks: the process id in the name has to do. */
@@ -286,6 +302,7 @@ int main(void)
         TEST(test_cleanup__removes_only_what_is_ours_and_below_the_prefix),
         TEST(test_cleanup__spares_what_is_young),
         TEST(test_cleanup__spares_the_file_of_a_living_writer),
+        TEST(test_cleanup__spares_a_locked_file_whose_process_is_not_in_sight),
         TEST(test_cleanup__goes_by_process_id_where_there_are_no_locks),
         TEST(test_cleanup__does_the_rest_when_one_file_may_not_be_removed),
         TEST(test_cleanup__beside_writers_loses_nothing),

@@ -40,6 +40,8 @@ static void test_create_only__second_writer_gets_exists(void **state)
     assert_int_equal(put_if(f, "o", "first", PST_PUT_CREATE_ONLY, NULL, NULL), PST_OK);
     assert_int_equal(put_if(f, "o", "second", PST_PUT_CREATE_ONLY, NULL, NULL), PST_E_EXISTS);
     assert_file(f, "o", "first");
+    assert_int_equal(mini_upload_open(&f->mini, PST_STR("o"), PST_PUT_CREATE_ONLY, none, &one),
+                     PST_E_EXISTS); /* before any bytes travel */
     /* Both begin before either commits. */
     assert_int_equal(mini_upload_open(&f->mini, PST_STR("p"), PST_PUT_CREATE_ONLY, none, &one),
                      PST_OK);

@@ -45,6 +45,8 @@ static void test_key__what_no_file_can_be_called_is_refused(void **state)
     assert_refused(f, pst_str_of("a\0b", 3));
     memset(long_name, 'n', 256);
     assert_refused(f, pst_str_of(long_name, 256));
+    assert_non_null(
+        strstr(f->mini.err.message, "at most 255 bytes")); /* our words, not the kernel's */
     for (size_t i = 0; i < 4001; i++)
         long_key[i] = i % 200 == 199 ? '/' : 'k';
     assert_refused(f, pst_str_of(long_key, 4001));

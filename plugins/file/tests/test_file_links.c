@@ -23,6 +23,17 @@ static void make_link(const char *dir, const char *target, const char *name)
     free(path);
 }
 
+/* Without openat2 (kernels before 5.6, valgrind) no link is followed: see the last test. */
+static void need_openat2(struct mini_fixture *f)
+{
+    pst_limits limits = {.struct_size = sizeof(limits)};
+    pst_backend_info info = {.struct_size = sizeof(info), .limits = &limits};
+
+    f->mini.plugin->ops->info(f->mini.store, &info);
+    if (info.note[0] != '\0')
+        skip();
+}
+
 /* A root with an object, links that stay inside, and links that leave it. */
 static void build(struct mini_fixture *f)
 {
@@ -76,6 +87,7 @@ static void test_links__inside_the_root_are_followed_and_out_of_it_denied(void *
 {
     struct mini_fixture *f = *state;
 
+    need_openat2(f);
     build(f);
     check_inside(f);
 }
@@ -103,6 +115,7 @@ static void test_links__listing_shows_what_a_read_would_follow(void **state)
 {
     struct mini_fixture *f = *state;
 
+    need_openat2(f);
     build(f);
     list_keys(f, "", PST_LIST_RECURSIVE, "real/object real/up to-object ");
     list_keys(f, "", 0, "real/ to-dir/ to-object ");
@@ -171,9 +184,11 @@ static void test_links__refuse_follows_none(void **state)
 static void test_links__put_replaces_the_link_and_not_what_it_leads_to(void **state)
 {
     struct mini_fixture *f = *state;
-    char *path = mini_path(f->dir, "to-object"), *text;
     struct stat st;
+    char *text;
 
+    need_openat2(f);
+    char *path = mini_path(f->dir, "to-object");
     build(f);
     assert_int_equal(mini_put(&f->mini, PST_STR("to-object"), "new", 3, 0, none, NULL, NULL),
                      PST_OK);
@@ -194,6 +209,7 @@ static void test_links__remove_takes_the_link_and_not_what_it_leads_to(void **st
 {
     struct mini_fixture *f = *state;
 
+    need_openat2(f);
     build(f);
     assert_int_equal(mini_remove(&f->mini, PST_STR("to-object"), none), PST_OK);
     assert_int_equal(try_read(f, "to-object"), PST_E_NOT_FOUND);
@@ -208,6 +224,7 @@ static void test_links__rename_of_a_link_is_left_to_copy_and_delete(void **state
 {
     struct mini_fixture *f = *state;
 
+    need_openat2(f);
     build(f);
     assert_int_equal(mini_rename(&f->mini, PST_STR("to-object"), PST_STR("moved"), 0, none),
                      PST_E_UNIMPLEMENTED);
@@ -217,11 +234,18 @@ static void test_links__rename_of_a_link_is_left_to_copy_and_delete(void **state
     char *text = mini_read_file(f->dir, "to-object");
     assert_string_equal(text, "inside");
     free(text);
-    /* One file by two keys: renaming it to itself leaves it. */
+    /* One directory entry by two keys: renaming it to itself leaves it, and never asks the host to
+     * copy and delete it, which would lose it. A second name of the file changes nothing. */
     assert_int_equal(mini_put(&f->mini, PST_STR("real/x"), "x", 1, 0, none, NULL, NULL), PST_OK);
     assert_int_equal(mini_rename(&f->mini, PST_STR("real/x"), PST_STR("to-dir/x"), 0, none),
                      PST_OK);
+    char *one = mini_path(f->dir, "real/x"), *two = mini_path(f->dir, "real/y");
+    assert_int_equal(link(one, two), 0);
+    assert_int_equal(mini_rename(&f->mini, PST_STR("real/x"), PST_STR("to-dir/x"), 0, none),
+                     PST_OK);
     assert_int_equal(try_read(f, "real/x"), PST_OK);
+    free(one);
+    free(two);
 }
 
 /* ---- a kernel without openat2 ---------------------------------------------------------------------- */

@@ -261,6 +261,18 @@ static void test_read__what_is_no_object_is_not_found_and_named(void **state)
     assert_int_equal(f->mini.err.flags, 0);
 }
 
+static void test_read__file_of_the_kernel_without_a_size_is_an_error(void **state)
+{
+    struct mini_host mini;
+
+    (void)state;
+    assert_int_equal(mini_open(&mini, NULL), PST_OK); /* the default root */
+    assert_int_equal(mini_read(&mini, PST_STR("proc/self/status"), 0, 9, 0, none, NULL, NULL, NULL),
+                     PST_E_CHANGED);
+    assert_non_null(strstr(mini.err.message, "although its size is 0"));
+    mini_close(&mini);
+}
+
 static int read_as_nobody(void *arg)
 {
     struct mini_fixture *f = arg;
@@ -329,6 +341,7 @@ int main(void)
         TEST(test_read__change_in_place_while_reading_is_changed),
         TEST(test_read__replaced_or_deleted_file_gives_the_old_version),
         TEST(test_read__what_is_no_object_is_not_found_and_named),
+        TEST(test_read__file_of_the_kernel_without_a_size_is_an_error),
         TEST(test_read__unreadable_file_is_denied_but_has_a_size),
         TEST(test_read__cancel_between_blocks_ends_it),
         TEST(test_read__old_version_is_not_supported),

@@ -428,7 +428,7 @@ static int put_on_full_disk(void *arg)
 
     if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
         return 101;
-    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
+    mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL);
     if (!bytes || mount("tmpfs", f->dir, "tmpfs", 0, "size=1m") != 0)
         return 102;
     snprintf(root, sizeof(root), "root=%s", f->dir);
