@@ -168,6 +168,58 @@ static void test_suffix__without_the_capability_is_a_pinned_range(void **state)
     pst_context_free(context);
 }
 
+/* 9. The pieces that a read into memory of the caller comes in are of one object. */
+#define PIECES ((size_t)40000) /* of 16 KiB: a quarter of the least budget */
+
+static pst_rc replace_after_first(pst_backend *b, pst_op *op, const pst_read_args *a,
+                                  pst_read_result *r)
+{
+    (void)b;
+    if (a->offset > 0)
+        puppet.etag = "v2";
+    return puppet_read(op, a, r);
+}
+
+static pst_rc read_in_pieces(uint32_t etag_strength, char *dst)
+{
+    static char whole[PIECES];
+    const pst_context_options options = {.struct_size = sizeof(options),
+                                         .memory_budget_bytes = 65536};
+    size_t n = 0;
+    memset(whole, 'b', sizeof(whole));
+    puppet.body = whole;
+    puppet.body_len = sizeof(whole);
+    puppet.etag_strength = etag_strength;
+    puppet.caps &= ~PST_CAP_CANCEL_BOUNDED;
+    pst_context *context = puppet_context(&options);
+    pst_store *store = puppet_store(context, "puppet");
+    pst_rc rc = pst_get_into(store, object_key, 0, dst, PIECES, NULL, NULL, &n, NULL, NULL);
+    if (rc == PST_OK) {
+        assert_int_equal(n, PIECES);
+        assert_memory_equal(dst, whole, PIECES);
+    }
+    pst_store_free(store);
+    pst_context_free(context);
+    return rc;
+}
+
+static void test_get_into__object_replaced_between_pieces_has_changed(void **state)
+{
+    static char dst[PIECES];
+    (void)state;
+    puppet.hooks.read = replace_after_first;
+    assert_int_equal(read_in_pieces(PST_ETAG_STRONG, dst), PST_E_CHANGED);
+}
+
+static void test_get_into__what_cannot_be_pinned_comes_in_one_piece(void **state)
+{
+    static char dst[PIECES];
+    (void)state;
+    puppet.hooks.read = replace_after_first;
+    assert_int_equal(read_in_pieces(PST_ETAG_WEAK, dst), PST_OK);
+    assert_int_equal(atomic_load(&puppet.n_submits), 2); /* a piece, then the whole */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -178,6 +230,8 @@ int main(void)
         CONTRACT_TEST(test_split_read__short_range_is_data_loss),
         CONTRACT_TEST(test_caps__the_open_store_is_no_more_than_its_plugin),
         CONTRACT_TEST(test_suffix__without_the_capability_is_a_pinned_range),
+        CONTRACT_TEST(test_get_into__object_replaced_between_pieces_has_changed),
+        CONTRACT_TEST(test_get_into__what_cannot_be_pinned_comes_in_one_piece),
     };
     for (size_t i = 0; i < sizeof(body); i++)
         body[i] = (char)('A' + i % 26);

@@ -10,6 +10,7 @@
 #include "core/fault.h"
 #include "io/call.h"
 #include "io/get.h"
+#include "io/page.h"
 #include "io/verb.h"
 
 #define BOUNCE_BYTES ((uint64_t)8 << 20)
@@ -199,9 +200,10 @@ static pst_rc check_pin(struct pin *pin, int is_first, const struct pst_get_outc
         pin->len = outcome->etag.len;
         pin->object_size = outcome->object_size;
         pin->strength = outcome->etag_strength;
+        return PST_OK;
     }
-    if (outcome->object_size == pin->object_size && outcome->etag.len == pin->len &&
-        (pin->len == 0 || memcmp(outcome->etag.ptr, pin->etag, pin->len) == 0))
+    if (outcome->object_size == pin->object_size &&
+        pst_key_compare(outcome->etag, pst_str_of(pin->etag, pin->len)) == 0)
         return PST_OK;
     pst_fail(&cause, PST_E_CHANGED, "the object changed while it was read");
     return pst_fail_at(spec->port, "GET", spec->key, PST_E_CHANGED, &cause, err);
@@ -230,7 +232,8 @@ static pst_rc read_bounced(struct pst_get_spec *spec, const pst_call *call,
         const struct pst_get_outcome *outcome = pst_get_outcome_of(get);
         size_t n = (size_t)outcome->n_read;
         rc = check_pin(&pin, into->n_read == 0, outcome, spec, err);
-        int is_over = n < spec->length || into->n_read + n == into->capacity;
+        int is_over = n < spec->length || into->n_read + n == into->capacity ||
+                      (pin.object_size != PST_UNKNOWN && spec->offset + n >= pin.object_size);
         int is_unpinned = pin.strength != PST_ETAG_STRONG && !is_over && piece < into->capacity &&
                           !(spec->flags & PST_READ_ALLOW_UNPINNED);
         if (rc == PST_OK && !is_unpinned) {
