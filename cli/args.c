@@ -70,7 +70,8 @@ static bool scale_of(enum cli_type type, const char *suffix, uint64_t *scale)
     return *suffix == '\0';
 }
 
-bool cli_parse_number(enum cli_type type, const char *text, uint64_t *out, const char **why)
+/* Parse as the type says. False: it is none, and *why names what was expected. */
+static bool parse_number(enum cli_type type, const char *text, uint64_t *out, const char **why)
 {
     const char *expected = type == CLI_DURATION ? "a duration with its unit, like 500ms, 30s or 2h"
                            : type == CLI_SIZE   ? "a size, like 4096, 8MB or 8MiB"
@@ -132,7 +133,8 @@ static size_t edit_distance(const char *a, const char *b)
     return row[len_a % 3][len_b];
 }
 
-const char *cli_closest(const char *word, const char *const *candidates)
+/* The closest of `candidates` (NULL-terminated) to `word`, or NULL when none is close. */
+static const char *find_closest(const char *word, const char *const *candidates)
 {
     const char *best = NULL;
     size_t best_distance = strlen(word) / 3 + 1;
@@ -159,7 +161,7 @@ static int fail_unknown_option(struct cli *cli, const struct cli_args *args, con
 
     for (size_t i = 0; i < args->n_values; i++)
         names[i] = args->values[i].option->name;
-    guess = cli_closest(word, names);
+    guess = find_closest(word, names);
     if (guess)
         code = cli_usage(cli, "unknown option '--%s', did you mean '--%s'?", word, guess);
     else
@@ -219,7 +221,7 @@ int cli_find_verb(struct cli *cli, char **argv, uint32_t argc, const struct cli_
             names[n_names++] = cli_verbs[i]->name;
     }
     names[n_names] = NULL;
-    guess = cli_closest(first, names);
+    guess = find_closest(first, names);
     if (guess)
         return cli_usage(cli, "unknown command '%s', did you mean '%s'?", first, guess);
     return cli_usage(cli, "unknown command '%s'", first);
@@ -267,7 +269,7 @@ static int set_number(struct cli *cli, struct cli_value *value, const char *text
     const struct cli_option *option = value->option;
     const char *expected;
 
-    if (!cli_parse_number(option->type, text, &value->number, &expected))
+    if (!parse_number(option->type, text, &value->number, &expected))
         return cli_usage(cli, "--%s: '%s' is not %s", option->name, text, expected);
     if (option->max != 0 && (value->number < option->min || value->number > option->max)) {
         if (option->max == UINT64_MAX)
@@ -464,7 +466,7 @@ uint64_t cli_number(const struct cli_args *args, const char *name)
     if (value->count > 0)
         return value->number;
     if (!value->option->fallback ||
-        !cli_parse_number(value->option->type, value->option->fallback, &number, &why))
+        !parse_number(value->option->type, value->option->fallback, &number, &why))
         return PST_UNKNOWN;
     return number;
 }

@@ -96,12 +96,6 @@ size_t cli_list(const struct cli_args *args, const char *name, const char *const
 /* CLI_PAIRS as pst_kv, slices of the arguments. */
 size_t cli_pairs(const struct cli_args *args, const char *name, const pst_kv **pairs);
 
-/* The closest of `candidates` (NULL-terminated) to `word`, or NULL when none is close. */
-const char *cli_closest(const char *word, const char *const *candidates);
-
-/* Parse as CLI_COUNT, CLI_SIZE or CLI_DURATION. False: not one; *why says what is wrong. */
-bool cli_parse_number(enum cli_type type, const char *text, uint64_t *out, const char **why);
-
 /* Print to stdout what is made from the tables (help.c, man.c, complete.c). */
 int cli_help(struct cli *cli, const struct cli_verb *verb); /* NULL: the whole command */
 
@@ -171,7 +165,7 @@ struct cli_tally {
 void cli_tally_add(struct cli_tally *tally, int exit_code);
 int cli_tally_exit(const struct cli_tally *tally);
 
-/* ---- standard output (output.c): buffered, any thread ------------------------------------------- */
+/* ---- texts (text.c) ------------------------------------------------------------------------------ */
 
 /* A growing text. Zero it to start; never fails (see cli_alloc). */
 struct cli_text_buf {
@@ -198,15 +192,17 @@ void cli_json_bool(struct cli_text_buf *buf, const char *name, bool value);
 void cli_json_close(struct cli_text_buf *buf);
 void cli_json_end(struct cli_text_buf *buf); /* closes and adds the newline */
 
+/* Append text with control characters escaped: \n, \t, \xNN. */
+void cli_add_printable(struct cli_text_buf *buf, pst_str text);
+
+/* ---- standard output (output.c): buffered, any thread ------------------------------------------- */
+
 /* Write bytes to stdout. After a broken pipe it does nothing: ask cli_output_closed in long loops.
  * Other errors are reported once, when the run ends, with exit code 8. */
 void cli_put(struct cli *cli, const void *data, size_t len);
 void cli_put_text(struct cli *cli, const struct cli_text_buf *buf);
 void cli_printf(struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool cli_output_closed(const struct cli *cli);
-/* Append text with control characters escaped: \n, \t, \xNN. */
-void cli_add_printable(struct cli_text_buf *buf, pst_str text);
-
 /* Write a URI: raw bytes, so that it can be pasted back. On a terminal one with control characters
  * is written as $'...' of the shell. */
 void cli_put_uri(struct cli *cli, pst_str uri);

@@ -30,19 +30,18 @@ void cli_args_fini(struct cli_args *args);
 int cli_find_verb(struct cli *cli, char **argv, uint32_t argc, const struct cli_verb **out,
                   uint32_t *n_words);
 
-/* ---- help.c ---- */
-
-/* "-j, --jobs=N", "--json"; appends to `buf`. */
-void cli_add_option(struct cli_text_buf *buf, const struct cli_option *option);
-
-/* Append `text` wrapped at `width` columns, every line but the first after `indent` spaces. */
-void cli_add_wrapped(struct cli_text_buf *buf, const char *text, size_t column, size_t indent,
-                     size_t width);
-
-/* ---- output.c ---- */
+/* ---- text.c ---- */
 
 void cli_add_va(struct cli_text_buf *buf, const char *format, va_list list)
     __attribute__((format(printf, 2, 0)));
+
+/* Is text.ptr[i] a byte that a terminal obeys: C0, DEL, or C1 as UTF-8 (c2 80 to c2 9f)? */
+bool cli_is_control(pst_str text, size_t i);
+
+/* Append with control characters escaped; `is_shell`: for the inside of $'...'. */
+void cli_add_escaped(struct cli_text_buf *buf, pst_str text, bool is_shell);
+
+/* ---- output.c ---- */
 
 struct cli_output *cli_output_new(void);
 /* Write out what is buffered and report what went wrong with standard output, once. */

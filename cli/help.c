@@ -10,7 +10,8 @@
 #define WIDTH 80u
 #define OPTION_COLUMN 27u
 
-void cli_add_option(struct cli_text_buf *buf, const struct cli_option *option)
+/* "-j, --jobs=N". */
+static void add_option_names(struct cli_text_buf *buf, const struct cli_option *option)
 {
     if (option->letter)
         cli_addf(buf, "-%c, ", option->letter);
@@ -21,14 +22,14 @@ void cli_add_option(struct cli_text_buf *buf, const struct cli_option *option)
         cli_addf(buf, "=%s", option->value);
 }
 
-void cli_add_wrapped(struct cli_text_buf *buf, const char *text, size_t column, size_t indent,
-                     size_t width)
+/* Append `text` wrapped at WIDTH; it begins at `column`, later lines after `indent` spaces. */
+static void add_wrapped(struct cli_text_buf *buf, const char *text, size_t column, size_t indent)
 {
     bool is_line_start = true;
 
     while (*text) {
         size_t len = strcspn(text, " \n");
-        if (!is_line_start && column + 1 + len > width) {
+        if (!is_line_start && column + 1 + len > WIDTH) {
             cli_addf(buf, "\n%*s", (int)indent, "");
             column = indent;
             is_line_start = true;
@@ -53,7 +54,7 @@ static void add_option_help(struct cli_text_buf *buf, const struct cli_option *o
     size_t column;
 
     cli_addf(buf, "  ");
-    cli_add_option(buf, option);
+    add_option_names(buf, option);
     column = buf->len - start;
     if (column + 2 > OPTION_COLUMN) {
         cli_addf(buf, "\n%*s", (int)OPTION_COLUMN, "");
@@ -64,7 +65,7 @@ static void add_option_help(struct cli_text_buf *buf, const struct cli_option *o
     if (option->fallback)
         cli_addf(&help, " (default: %s)", option->fallback);
     cli_add(&help, "", 1);
-    cli_add_wrapped(buf, help.data, OPTION_COLUMN, OPTION_COLUMN, WIDTH);
+    add_wrapped(buf, help.data, OPTION_COLUMN, OPTION_COLUMN);
     cli_text_fini(&help);
 }
 
@@ -89,7 +90,7 @@ static void add_details(struct cli_text_buf *buf, const char *details)
             cli_add(buf, "\n", 1);
         } else {
             char *paragraph = cli_dup(details, len);
-            cli_add_wrapped(buf, paragraph, 0, 0, WIDTH);
+            add_wrapped(buf, paragraph, 0, 0);
             free(paragraph);
         }
         details = end ? end + 2 : NULL;
