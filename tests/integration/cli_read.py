@@ -1,8 +1,9 @@
 """ls, stat, get, cat and du on file://."""
 import json
 import os
+import subprocess
 
-from cli_support import CONFLICT, DATA, NOT_FOUND, SOME_FAILED, USAGE, Case, main
+from cli_support import CONFLICT, DATA, NOT_FOUND, PENSTOCK, SOME_FAILED, USAGE, Case, main
 
 ODD_NAMES = [b"a b", b"100%", b"50%25", b"#x", b"q?a=1", b"a+b", b"new\nline", "h\u00e9".encode(),
              b"\xff\xfe", b"x" * 255, b"tab\t", b"\\back", b"'quote'", b"-dash", b" lead"]
@@ -192,6 +193,34 @@ class Reading(Case):
         self.assert_fails(NOT_FOUND, "is a directory", "get", "d", "keep")
         self.assert_fails(USAGE, "is a directory", "get", "d/", "keep")
         self.assert_fails(USAGE, "use 'penstock cp'", "get", "keep", self.uri("new"))
+
+    def start_and_replace(self, *args, stdout=None):
+        """Start reading 4 GiB, replace the object when the first bytes are there."""
+        with open(self.path("big"), "wb") as f:
+            f.truncate(4 << 30)
+        with open(self.path("other"), "wb") as f:
+            f.truncate(4 << 30)
+        os.mkdir(self.path("d"))
+        with subprocess.Popen([PENSTOCK, "get", "big", *args], cwd=self.top, env=self.env,
+                              stdout=stdout, stderr=subprocess.PIPE) as child:
+            if stdout:
+                child.stdout.read(1)
+            while not stdout and not os.listdir(self.path("d")):
+                self.assertIsNone(child.poll())
+            os.replace(self.path("other"), self.path("big"))
+            n = sum(len(piece) for piece in iter(lambda: child.stdout.read(1 << 20), b"")) \
+                if stdout else 0
+            self.assertEqual(child.wait(timeout=60), DATA)
+            self.assertEqual(child.stderr.read(), b"penstock: get: " + self.uri("big").encode() +
+                             b": changed while it was read\n")
+        return n
+
+    def test_object_replaced_while_it_is_read_is_exit_7(self):
+        self.assertLess(self.start_and_replace(stdout=subprocess.PIPE), 4 << 30)
+
+    def test_object_replaced_while_it_is_read_leaves_no_file(self):
+        self.start_and_replace("d/copy")
+        self.assertEqual(os.listdir(self.path("d")), [])
 
     def test_cat_joins_objects_and_goes_on_after_a_failure(self):
         self.write("a", b"1")

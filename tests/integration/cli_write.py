@@ -6,7 +6,8 @@ import subprocess
 import sys
 import tempfile
 
-from cli_support import CONFLICT, DENIED, IO, NOT_FOUND, OK, PENSTOCK, PLUGINS, USAGE, Case, main
+from cli_support import (CONFLICT, DATA, DENIED, IO, NOT_FOUND, OK, PENSTOCK, PLUGINS, USAGE, Case,
+                         main)
 
 
 class Putting(Case):
@@ -58,6 +59,21 @@ class Putting(Case):
         self.assert_fails(NOT_FOUND, "nope: No such file", "put", "nope", "a")
         self.assert_fails(USAGE, "is a directory", "put", "d", "a")
         self.assert_fails(USAGE, "use 'penstock cp'", "put", self.uri("x"), "a")
+
+    def test_source_that_changes_while_it_is_read_is_exit_7(self):
+        with open(self.path("src"), "wb") as f:
+            f.truncate(1 << 30)
+        self.write("d/a", b"old")
+        with subprocess.Popen([PENSTOCK, "put", "src", "d/a"], cwd=self.top, env=self.env,
+                              stderr=subprocess.PIPE) as child:
+            while len(os.listdir(self.path("d"))) == 1:
+                self.assertIsNone(child.poll())
+            with open(self.path("src"), "ab") as f:
+                f.write(b"more")
+            self.assertEqual(child.wait(timeout=60), DATA)
+            self.assertEqual(child.stderr.read(),
+                             b"penstock: put: src: changed while it was read\n")
+        self.assertEqual((os.listdir(self.path("d")), self.read("d/a")), (["a"], b"old"))
 
     def test_put_where_no_object_can_be_changes_nothing(self):
         self.write("src")
