@@ -24,7 +24,8 @@ typedef struct pst_plugin_info {
 } pst_plugin_info;
 
 /* List every manifest that was looked at, in the order of the search.
- * Ownership: one block, pst_plugins_free. */
+ * Ownership: one block, pst_plugins_free. Step from one to the next by (*out)->struct_size, which grows
+ * with later versions. */
 PST_API PST_NODISCARD pst_rc pst_plugins_list(pst_context *context, pst_plugin_info **out,
                                               size_t *n, pst_error *err);
 PST_API void pst_plugins_free(pst_plugin_info *infos);
@@ -50,7 +51,7 @@ typedef struct pst_config_entry {
 } pst_config_entry;
 
 /* Resolve every declared option of every usable plugin, or of one (`id`), and tell its source.
- * Ownership: one block, pst_config_free. */
+ * Ownership: one block, pst_config_free. Step by (*out)->struct_size, as above. */
 PST_API PST_NODISCARD pst_rc pst_config_list(pst_context *context, const char *id,
                                              pst_config_entry **out, size_t *n, pst_error *err);
 PST_API void pst_config_free(pst_config_entry *entries);
