@@ -39,6 +39,7 @@
 #define SUMS_NAME "user.penstock.sums"
 #define SUMS_TEXT_MAX 512
 #define SUMS_TRUST_NS 50000000
+#define SETTLE_TRIES 3
 
 /* ---- etags ------------------------------------------------------------------------------------- */
 
@@ -390,6 +391,19 @@ uint32_t fst_sums_read(int fd, const struct stat *st, pst_sum sums[FST_SUMS_MAX]
         n++;
     }
     return n;
+}
+
+void fst_sums_settle(int fd, struct stat *st, const pst_sum *sums, size_t stride, size_t n_sums)
+{
+    pst_sum found[FST_SUMS_MAX];
+    struct stat now;
+
+    for (int i = 0; i < SETTLE_TRIES && n_sums > 0 && fst_sums_read(fd, st, found) == 0; i++) {
+        if (fst_sums_write(fd, st, sums, stride, n_sums) != 0 || fstat(fd, &now) != 0 ||
+            now.st_size != st->st_size || !is_same_time(now.st_mtim, st->st_mtim))
+            return;
+        *st = now;
+    }
 }
 
 /* ---- stat ---------------------------------------------------------------------------------------- */

@@ -98,6 +98,9 @@ struct ends {
     int from_lock, to_lock;
     int file_fd; /* O_PATH, the source */
     struct stat st;
+    int sums_fd; /* the source, if it has sums that are believed */
+    uint32_t n_sums;
+    pst_sum sums[FST_SUMS_MAX];
 };
 
 static int is_same_file(const struct stat *a, const struct stat *b)
@@ -179,24 +182,19 @@ static int is_one_entry(const struct ends *ends)
 
 /* The sums are believed only close to the ctime, which the rename moves: date them anew, if they can
  * be believed now. Where this fails, stat reports no sums. */
-static void carry_sums(const pst_backend *b, const struct ends *ends)
+static void carry_sums(const pst_backend *b, struct ends *ends)
 {
-    pst_sum sums[FST_SUMS_MAX];
     struct stat st;
-    int fd = fst_open(b, ends->from.path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW);
 
-    if (fd < 0)
-        return;
-    if (fstat(fd, &st) == 0 && is_same_file(&st, &ends->st)) {
-        uint32_t n = fst_sums_read(fd, &st, sums);
-        if (n > 0)
-            fst_sums_write(fd, &st, sums, sizeof(sums[0]), n);
-    }
-    close(fd);
+    ends->sums_fd = fst_open(b, ends->from.path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW);
+    if (ends->sums_fd >= 0 && fstat(ends->sums_fd, &st) == 0 && is_same_file(&st, &ends->st))
+        ends->n_sums = fst_sums_read(ends->sums_fd, &st, ends->sums);
+    if (ends->n_sums > 0)
+        fst_sums_write(ends->sums_fd, &st, ends->sums, sizeof(ends->sums[0]), ends->n_sums);
 }
 
 static pst_rc rename_between(const pst_backend *b, pst_op *op, const pst_copy_args *args,
-                             const struct ends *ends)
+                             struct ends *ends)
 {
     const char *from = fst_leaf(&ends->from), *to = fst_leaf(&ends->to);
     struct stat target;
@@ -230,6 +228,7 @@ static pst_rc settle(const pst_backend *b, pst_op *op, const pst_copy_args *args
         return fst_fail_errno(b, op, errno, args->to, "flush the directory");
     if (fstat(ends->file_fd, &st) != 0)
         return fst_fail_errno(b, op, errno, args->to, "fstat");
+    fst_sums_settle(ends->sums_fd, &st, ends->sums, sizeof(ends->sums[0]), ends->n_sums);
     result->size = (uint64_t)st.st_size;
     result->etag_strength = PST_ETAG_STRONG;
     result->etag = fst_etag(&st, etag);
@@ -238,7 +237,7 @@ static pst_rc settle(const pst_backend *b, pst_op *op, const pst_copy_args *args
 
 pst_rc fst_rename(pst_backend *b, pst_op *op, const pst_copy_args *args, pst_put_result *result)
 {
-    struct ends ends = {.from_lock = -1, .to_lock = -1, .file_fd = -1};
+    struct ends ends = {.from_lock = -1, .to_lock = -1, .file_fd = -1, .sums_fd = -1};
     int is_renamed = 0;
     pst_rc rc = check_args(b, op, args);
 
@@ -277,6 +276,8 @@ pst_rc fst_rename(pst_backend *b, pst_op *op, const pst_copy_args *args, pst_put
     }
     if (ends.file_fd >= 0)
         close(ends.file_fd);
+    if (ends.sums_fd >= 0)
+        close(ends.sums_fd);
     fst_parent_close(b, &ends.from, 0);
     fst_parent_close(b, &ends.to, !is_renamed);
     return rc;

@@ -244,7 +244,8 @@ static pst_rc rename_locked(struct fst_write *w, pst_op *op, const struct stat *
 
 /* After the rename: make it durable, and learn the etag (the rename moved the ctime). Once; a commit
  * that is repeated gives the same answer even if somebody has touched the file since. */
-static pst_rc settle(struct fst_write *w, pst_op *op)
+static pst_rc settle(struct fst_write *w, pst_op *op, const pst_sum *sums, size_t stride,
+                     size_t n_sums)
 {
     const pst_backend *b = w->backend;
     struct stat st;
@@ -257,6 +258,7 @@ static pst_rc settle(struct fst_write *w, pst_op *op)
         return fst_fail_errno(b, op, w->sync_errno, w->key, "flush the directory");
     if (fstat(w->fd, &st) != 0)
         return fst_fail_errno(b, op, errno, w->key, "fstat");
+    fst_sums_settle(w->fd, &st, sums, stride, n_sums);
     w->etag_len = fst_etag(&st, w->etag).len;
     return PST_OK;
 }
@@ -285,7 +287,7 @@ pst_rc fst_write_publish(struct fst_write *w, pst_op *op, uint64_t size, const p
         if (rc != PST_OK)
             return rc;
     }
-    rc = settle(w, op);
+    rc = settle(w, op, sums, stride, n_sums);
     if (rc != PST_OK) {
         op->err->flags |= PST_ERR_MAYBE_APPLIED;
         return rc;
