@@ -189,12 +189,20 @@ static size_t make_spans(struct k_call *c, size_t n, size_t span, pst_iov *out, 
     return n_spans;
 }
 
-static void init_data(struct k_call *c, uint64_t n)
+/* Room for `n` bytes in spans of about `span`: each on pages of its own, with a guard and what its
+ * alignment skips. Address space is cheap but not free: sanitizers keep books about all of it. */
+static size_t room_for(size_t n, size_t span, size_t align)
+{
+    size_t n_spans = span > 0 && n / span + 2 < K_SPANS_MAX ? n / span + 2 : K_SPANS_MAX;
+    return n + (span > 0 ? n_spans : 2) * (2 * align + 3 * 4096) + 8 * 4096;
+}
+
+static void init_data(struct k_call *c, uint64_t n, size_t span)
 {
     size_t align = c->store->limits.mem_align > 4096 ? c->store->limits.mem_align : 4096;
     if (!c->data.base)
-        k_region_init(&c->data, shapes[c->slot].name,
-                      (size_t)n + (K_SPANS_MAX + 2) * 4 * (align + 16384), K_SPANS_MAX);
+        k_region_init(&c->data, shapes[c->slot].name, room_for((size_t)n, span, align),
+                      K_SPANS_MAX);
 }
 
 void k_call_dst(struct k_call *c, size_t n, size_t span, enum k_place place)
@@ -202,7 +210,7 @@ void k_call_dst(struct k_call *c, size_t n, size_t span, enum k_place place)
     c->place = place;
     if (c->host->skew == K_OLDER)
         return; /* its pst_read_args has no n_dst: the plugin asks dst() */
-    init_data(c, n);
+    init_data(c, n, span);
     c->n_spans = make_spans(c, n, span, c->spans, K_SPANS_MAX);
     c->in.read.dst = c->spans;
     c->in.read.n_dst = c->n_spans;
@@ -278,7 +286,10 @@ pst_rc k_call_grant(struct k_call *c, const pst_dst_args *args, pst_dst_grant *g
         return c->dst_refuse;
 
     uint64_t bytes = args->capacity;
-    init_data(c, args->length == PST_UNKNOWN ? c->in.read.length + args->capacity : bytes);
+    if (args->length == PST_UNKNOWN) /* more will follow */
+        init_data(c, c->in.read.length + args->capacity, 1);
+    else
+        init_data(c, bytes, c->dst_span);
     size_t first = c->n_spans;
     size_t n = make_spans(c, (size_t)bytes, c->dst_span, c->spans + first, K_SPANS_MAX - first);
     c->n_spans += n;
@@ -298,12 +309,14 @@ pst_rc k_call_grant(struct k_call *c, const pst_dst_args *args, pst_dst_grant *g
 
 void *k_call_op_alloc(struct k_call *c, size_t size)
 {
+    static const size_t sizes[K_HEAPS] = {256u << 10, 8u << 20, 256u << 20};
     void *p = NULL;
     (void)pthread_mutex_lock(&c->mutex);
-    if (!c->heap.base)
-        k_region_init(&c->heap, shapes[c->slot].name, 64u * 1024 * 1024, 256);
-    if (size < 48u * 1024 * 1024)
-        p = k_region_take(&c->heap, "op_alloc memory", size, 16, K_AT_END);
+    for (size_t i = 0; i < K_HEAPS && !p && size < sizes[K_HEAPS - 1]; i++) {
+        if (!c->heaps[i].base)
+            k_region_init(&c->heaps[i], shapes[c->slot].name, sizes[i], 256);
+        p = k_region_take(&c->heaps[i], "op_alloc memory", size, 16, K_AT_END);
+    }
     (void)pthread_mutex_unlock(&c->mutex);
     return p;
 }
@@ -590,7 +603,7 @@ static void place_all(struct k_call *c)
     size_t arrays = n_keys * (2 * sizeof(pst_str) + sizeof(pst_rc)) +
                     x.attr.n_user_meta * sizeof(pst_kv) + K_SPANS_MAX * sizeof(pst_iov);
     k_region_init(&c->region, shape->name,
-                  p.total + arrays + c->store->plugin->op_scratch + 512 * 1024, 24);
+                  p.total + arrays + c->store->plugin->op_scratch + 256 * 1024, 24);
     p.null_empty = ((uintptr_t)c->region.base >> 20) % 2 == 0;
     p.at = k_region_take(&c->region, "strings", p.total, 1, K_AT_END);
     const char *strings = p.at;
@@ -931,8 +944,9 @@ void k_call_completed(struct k_call *c, pst_rc rc)
         c->statuses = c->live.remove.status;
     }
     take_snapshot(c);
-    if (c->heap.base)
-        k_region_freeze(&c->heap);
+    for (size_t i = 0; i < K_HEAPS; i++)
+        if (c->heaps[i].base)
+            k_region_freeze(&c->heaps[i]);
     if (c->on_complete)
         c->on_complete(c, c->on_complete_arg);
     if (!c->keep)
@@ -1007,7 +1021,8 @@ static void destroy(struct k_call *c)
     struct k_copy *copy = c->copies;
     k_region_destroy(&c->region);
     k_region_destroy(&c->data);
-    k_region_destroy(&c->heap);
+    for (size_t i = 0; i < K_HEAPS; i++)
+        k_region_destroy(&c->heaps[i]);
     while (copy) {
         struct k_copy *next = copy->next;
         k_free(copy);
@@ -1059,8 +1074,9 @@ void k_call_free(struct k_call *c)
         k_region_bury(&c->data);
     }
     if (atomic_load(&c->state) == K_DONE) {
-        if (c->heap.base)
-            k_region_bury(&c->heap);
+        for (size_t i = 0; i < K_HEAPS; i++)
+            if (c->heaps[i].base)
+                k_region_bury(&c->heaps[i]);
         k_region_bury(&c->region);
         k_entries_fini(&c->entries);
     }

@@ -270,7 +270,8 @@ struct k_source *k_source_new(const char *owner, size_t size, uint64_t seed, uin
 {
     struct k_source *src = (struct k_source *)(void *)k_alloc(sizeof(*src));
     size_t done = 0;
-    k_region_init(&src->region, owner, size + 4u * 1024 * 1024, K_SPANS_MAX);
+    k_region_init(&src->region, owner, size + (span > 0 ? K_SPANS_MAX : 2) * 4u * 4096,
+                  K_SPANS_MAX);
     while (done < size) {
         size_t len = size - done;
         if (span > 0 && span < len && src->n + 1 < K_SPANS_MAX)

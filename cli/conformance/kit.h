@@ -273,6 +273,7 @@ struct k_entries {
 enum { K_IDLE, K_SUBMITTING, K_PENDING, K_DONE };
 
 #define K_SPANS_MAX 64
+#define K_HEAPS 3           /* op_alloc memory: each larger than the one before, made when needed */
 #define K_NOT_ANSWERED 1000 /* k_call_run: it never completed, and that has been reported */
 
 struct k_call {
@@ -296,7 +297,7 @@ struct k_call {
                         void *); /* on the plugin's thread, before complete returns */
     void *on_complete_arg;
     /* guarded memory: the operation, its destination, its result's strings */
-    struct k_region region, data, heap;
+    struct k_region region, data, heaps[K_HEAPS];
     pst_op *op;
     void *args, *result;
     pst_error *err;
