@@ -75,7 +75,8 @@ typedef struct pst_sum {
 #define PST_TIME_UNKNOWN INT64_MIN /* a time that is not known */
 
 /* Attributes of an object. As output: what stat and list saw. As input (put, copy, upload): the
- * text fields and user_meta, the rest is ignored. An empty string is "not set". */
+ * text fields and user_meta, the rest is ignored; what a store cannot keep it refuses with INVALID. An
+ * empty string is "not set". */
 #define PST_KIND_OBJECT 0u
 #define PST_KIND_PREFIX 1u /* a common prefix; on file:// a directory */
 typedef struct pst_attr {

@@ -51,7 +51,7 @@ typedef struct pst_result { /* of operations that return nothing but their statu
 
 /* Read at most `length` bytes at `offset`. The bytes go to `dst` when n_dst > 0 (its lengths add up
  * to `length`), else ask host->dst once the object's size is known. Reading at or beyond the end
- * gives OK with 0 bytes, on an empty object too. */
+ * gives OK with 0 bytes, on an empty object too; no destination is asked for then. */
 #define PST_READ_SUFFIX 1u /* `offset` is ignored: the last `length` bytes (PST_CAP_READ_SUFFIX) */
 typedef struct pst_read_args {
     uint32_t struct_size, flags;
@@ -122,7 +122,8 @@ typedef struct pst_remove_result { /* a missing key is OK: what was asked for is
 #define PST_LIST_RECURSIVE 1u  /* no delimiter: every object below the prefix */
 #define PST_LIST_UNORDERED 2u  /* the caller does without order: send what is quick */
 #define PST_LIST_EMPTY_DIRS 4u /* with RECURSIVE: also directories without an entry, as PREFIX */
-/* The delimiter is '/' unless RECURSIVE. max_entries 0: as many to a page as you like. */
+/* The delimiter is '/' unless RECURSIVE. max_entries 0: as many to a page as you like. start_after is
+ * compared with the key of each entry, of a PREFIX too. */
 typedef struct pst_list_args {
     uint32_t struct_size, flags;
     pst_str prefix, start_after, page_token; /* page_token: `list` only, empty at first */
