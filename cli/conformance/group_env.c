@@ -12,18 +12,6 @@
 #include "kit.h"
 #include "requirements_fwd.h"
 
-#define ALL_READ (PST_CAP_READ | PST_CAP_LIST)
-
-static void run_tour(struct k_store *s)
-{
-    struct k_tour tour = {.store = s};
-    while (k_tour_next(&tour)) {
-        (void)k_call_run(tour.call);
-        (void)k_tour_check(&tour);
-        k_tour_done(&tour);
-    }
-}
-
 /* ---- fork ---------------------------------------------------------------------------------------- */
 
 /* In the child: what a host does there, then everything once. Never returns. */
@@ -40,7 +28,7 @@ static void live_in_child(struct k_test *t)
     k_step(t, "in a forked child: opening a store");
     if (k_open(t->host, &s)) {
         k_step(t, "in a forked child: using the store");
-        run_tour(&s);
+        k_tour_run(&s);
         k_close(&s);
     }
     _exit(0);
@@ -76,13 +64,13 @@ static bool fork_once(struct k_test *t)
 
 void k_ENV_001(struct k_test *t)
 {
-    struct k_store *s = k_need(t, ALL_READ);
+    struct k_store *s = k_need(t, K_READS);
     if (!s)
         return;
-    run_tour(s);
+    k_tour_run(s);
     if (fork_once(t)) {
         k_step(t, "using the store of the parent after the fork");
-        run_tour(s);
+        k_tour_run(s);
     }
 }
 
@@ -129,7 +117,7 @@ static void *keep_busy(void *arg)
 
 void k_ENV_002(struct k_test *t)
 {
-    struct k_store *s = k_need(t, ALL_READ);
+    struct k_store *s = k_need(t, K_READS);
     struct crowd crowd = {.store = s};
     pthread_t threads[N_BUSY];
     unsigned n = 0;
@@ -177,9 +165,9 @@ static void fail_some(struct k_store *s)
 static bool whole_life(struct k_test *t)
 {
     struct k_store s = {0};
-    if (!k_need_on(t, t->host, ALL_READ, &s))
+    if (!k_need_on(t, t->host, K_READS, &s))
         return false;
-    run_tour(&s);
+    k_tour_run(&s);
     fail_some(&s);
     k_close(&s);
     return true;
@@ -204,7 +192,7 @@ void k_ENV_003(struct k_test *t)
 
 void k_ENV_004(struct k_test *t)
 {
-    struct k_store *s = k_need(t, ALL_READ);
+    struct k_store *s = k_need(t, K_READS);
     if (!s)
         return;
     atomic_store(&s->host->probe_fds, true);
@@ -236,10 +224,10 @@ void k_ENV_006(struct k_test *t)
     t->host = k_host_new(t, K_SAME, 4);
     (void)umask(027); /* unlike any default */
     k_process_look(&before);
-    struct k_store *s = k_need(t, ALL_READ);
+    struct k_store *s = k_need(t, K_READS);
     if (!s)
         return;
-    run_tour(s);
+    k_tour_run(s);
     fail_some(s);
     k_process_look(&after);
     k_process_compare(t, &before, &after, "while a store is open", K_SAME_REST);
@@ -270,7 +258,7 @@ static bool one_cycle(struct k_test *t, const struct k_object *o)
 {
     struct k_store s = {0};
     struct k_attrs a;
-    if (!k_need_on(t, t->host, ALL_READ, &s))
+    if (!k_need_on(t, t->host, K_READS, &s))
         return false;
     if (s.caps & PST_CAP_STAT)
         (void)k_stat(&s, o->key, &a);
@@ -293,7 +281,7 @@ void k_ENV_008(struct k_test *t)
     struct k_object o;
     t->host = k_host_new(t, K_SAME, 2);
     atomic_store(&t->host->has_quarantine, false);
-    s = k_need(t, ALL_READ);
+    s = k_need(t, K_READS);
     if (!s || !k_object(s, 5000, &o))
         return;
     k_step(t, "opening and closing stores");
@@ -318,7 +306,7 @@ void k_ENV_008(struct k_test *t)
 
 void k_ENV_010(struct k_test *t)
 {
-    struct k_store *first = k_need(t, ALL_READ);
+    struct k_store *first = k_need(t, K_READS);
     struct k_store second;
     if (!first || !k_open(k_host_new(t, K_SAME, 2), &second))
         return;
@@ -327,11 +315,11 @@ void k_ENV_010(struct k_test *t)
         k_skip(t, "the plugin has no shutdown");
         return;
     }
-    run_tour(first);
+    k_tour_run(first);
     k_close(first);
     k_step(t, "shutting one host down");
     first->plugin->shutdown(t->host->table);
-    run_tour(&second);
+    k_tour_run(&second);
     k_close(&second);
     k_step(t, "shutting the other host down");
     second.plugin->shutdown(second.host->table);
@@ -339,7 +327,7 @@ void k_ENV_010(struct k_test *t)
     t->host = k_host_new(t, K_SAME, 2);
     struct k_store third;
     if (k_open(t->host, &third)) {
-        run_tour(&third);
+        k_tour_run(&third);
         k_close(&third);
     }
 }
@@ -347,7 +335,7 @@ void k_ENV_010(struct k_test *t)
 /* Exit with a store open and operations that have not begun, or are under way. */
 static void leave(struct k_test *t, bool is_held)
 {
-    struct k_store *s = k_need(t, ALL_READ);
+    struct k_store *s = k_need(t, K_READS);
     struct k_object o;
     if (!s || !k_object(s, 300000, &o))
         _exit(0);
@@ -389,7 +377,7 @@ static void ignore_signal(int number)
 
 void k_ENV_012(struct k_test *t)
 {
-    struct k_store *s = k_need(t, ALL_READ);
+    struct k_store *s = k_need(t, K_READS);
     struct sigaction action;
     struct itimerval timer = {{0, 300}, {0, 300}};
     if (!s)
@@ -399,7 +387,7 @@ void k_ENV_012(struct k_test *t)
     (void)sigaction(SIGALRM, &action, NULL);
     (void)setitimer(ITIMER_REAL, &timer, NULL);
     for (unsigned i = 0; i < 6 && !k_failed(t); i++)
-        run_tour(s);
+        k_tour_run(s);
     memset(&timer, 0, sizeof(timer));
     (void)setitimer(ITIMER_REAL, &timer, NULL);
 }

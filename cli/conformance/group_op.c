@@ -8,24 +8,12 @@
 #include "kit.h"
 #include "requirements_fwd.h"
 
-#define ALL_READ (PST_CAP_READ | PST_CAP_LIST)
-
-static void run_tour(struct k_store *s)
-{
-    struct k_tour tour = {.store = s};
-    while (k_tour_next(&tour)) {
-        (void)k_call_run(tour.call);
-        (void)k_tour_check(&tour);
-        k_tour_done(&tour);
-    }
-}
-
 void k_OP_001(struct k_test *t)
 {
-    struct k_store *s = k_need(t, ALL_READ);
+    struct k_store *s = k_need(t, K_READS);
     if (!s)
         return;
-    run_tour(s);
+    k_tour_run(s);
     k_step(t, "waiting for second completions");
     k_pause_ms(100);
     k_that(t, atomic_load(&s->host->n_outstanding) == 0,
@@ -35,33 +23,33 @@ void k_OP_001(struct k_test *t)
 
 void k_OP_002(struct k_test *t)
 {
-    struct k_store *s = k_need(t, ALL_READ);
+    struct k_store *s = k_need(t, K_READS);
     if (s)
-        run_tour(s);
+        k_tour_run(s);
 }
 
 void k_OP_003(struct k_test *t)
 {
-    struct k_store *s = k_need(t, ALL_READ);
+    struct k_store *s = k_need(t, K_READS);
     if (!s)
         return;
     atomic_store(&s->host->exec_finishes, true);
-    run_tour(s);
+    k_tour_run(s);
 }
 
 void k_OP_004(struct k_test *t)
 {
-    struct k_store *s = k_need(t, ALL_READ);
+    struct k_store *s = k_need(t, K_READS);
     if (!s)
         return;
-    run_tour(s);
+    k_tour_run(s);
     k_step(t, "waiting for late accesses");
     k_pause_ms(100);
 }
 
 void k_OP_005(struct k_test *t)
 {
-    struct k_store *s = k_need(t, ALL_READ);
+    struct k_store *s = k_need(t, K_READS);
     struct k_tour tour = {.store = s};
     if (!s)
         return;
@@ -79,13 +67,6 @@ void k_OP_005(struct k_test *t)
 /* ---- BUSY of the plugin's own ------------------------------------------------------------------ */
 
 #define FLOOD_MAX 2000u
-
-static struct k_call *new_stat(struct k_store *s, pst_str key)
-{
-    struct k_call *c = k_call_new(s, K_STAT, NULL);
-    c->in.stat.key = key;
-    return c;
-}
 
 /* Reads that stay under way: dst() answers LATER. */
 static struct k_call *new_parked_read(struct k_store *s, const struct k_object *o)
@@ -125,7 +106,7 @@ static void let_go(struct k_call *c)
 
 void k_OP_006(struct k_test *t)
 {
-    struct k_store *s = k_need(t, ALL_READ);
+    struct k_store *s = k_need(t, K_READS);
     struct k_object o;
     bool is_full = false, is_woken = false;
     if (!s || !k_object(s, 100, &o))
@@ -169,7 +150,7 @@ void k_OP_006(struct k_test *t)
 
 void k_OP_007(struct k_test *t)
 {
-    struct k_store *s = k_need(t, ALL_READ);
+    struct k_store *s = k_need(t, K_READS);
     struct k_tour tour = {.store = s};
     if (!s)
         return;
@@ -192,304 +173,13 @@ void k_OP_007(struct k_test *t)
 
 void k_OP_008(struct k_test *t)
 {
-    struct k_store *s = k_need(t, ALL_READ);
+    struct k_store *s = k_need(t, K_READS);
     if (!s)
         return;
     if (s->plugin->op_scratch == 0)
         k_skip(t, "the plugin asks for no scratch");
     else
-        run_tour(s);
-}
-
-/* ---- cancel ------------------------------------------------------------------------------------ */
-
-static struct k_store *need_cancel(struct k_test *t, uint64_t caps)
-{
-    struct k_store *s = k_need(t, caps);
-    if (s && !s->ops->cancel) {
-        k_skip(t, "the plugin has no cancel");
-        return NULL;
-    }
-    return s;
-}
-
-void k_OP_009(struct k_test *t)
-{
-    struct k_store *s = need_cancel(t, ALL_READ);
-    struct k_tour tour = {.store = s};
-    if (!s)
-        return;
-    while (k_tour_next(&tour)) {
-        tour.call->keep = true;
-        k_pool_hold(s->host->pool, true);
-        if (k_call_submit(tour.call) == PST_PENDING) {
-            k_call_cancel(tour.call);
-            k_pool_hold(s->host->pool, false);
-            (void)k_call_finish(tour.call);
-        }
-        k_pool_hold(s->host->pool, false);
-        (void)k_tour_check_or(&tour, PST_E_CANCELLED);
-        k_tour_done(&tour);
-    }
-}
-
-/* Wait a pseudo-random time, from nothing to about two milliseconds. */
-static void dither(unsigned round)
-{
-    uint64_t until_ns = k_now_ns() + (round * 7919u % 64u) * 32000u;
-    while (k_now_ns() < until_ns)
-        ;
-}
-
-static void *cancel_beside(void *arg)
-{
-    k_call_cancel(arg);
-    return NULL;
-}
-
-static void cancel_once(struct k_tour *tour, unsigned round)
-{
-    struct k_call *c = tour->call;
-    pthread_t other;
-    c->keep = true;
-    if (k_call_submit(c) != PST_PENDING)
-        return;
-    dither(round);
-    bool is_twice = pthread_create(&other, NULL, cancel_beside, c) == 0;
-    k_call_cancel(c);
-    if (is_twice)
-        (void)pthread_join(other, NULL);
-    (void)k_call_finish(c);
-}
-
-void k_OP_010(struct k_test *t)
-{
-    struct k_store *s = need_cancel(t, ALL_READ);
-    if (!s)
-        return;
-    for (unsigned round = 0; round < 12 && !k_failed(t); round++) {
-        struct k_tour tour = {.store = s};
-        for (unsigned i = 0; k_tour_next(&tour); i++) {
-            cancel_once(&tour, round * 5 + i);
-            (void)k_tour_check_or(&tour, PST_E_CANCELLED);
-            k_tour_done(&tour);
-        }
-    }
-}
-
-void k_OP_011(struct k_test *t)
-{
-    struct k_store *s = need_cancel(t, ALL_READ);
-    struct k_tour tour = {.store = s};
-    if (!s)
-        return;
-    while (k_tour_next(&tour)) {
-        tour.call->keep = true;
-        if (k_call_submit(tour.call) == PST_PENDING && k_call_finish(tour.call)) {
-            k_step(t, "cancelling %s after its completion", tour.what);
-            k_call_cancel(tour.call);
-            k_call_cancel(tour.call);
-        }
-        (void)k_tour_check(&tour);
-        k_tour_done(&tour);
-    }
-    run_tour(s);
-}
-
-#define CANCEL_LIMIT_MS 500u
-
-static uint64_t time_cancel(struct k_store *s, const struct k_object *o, unsigned after_ms)
-{
-    struct k_call *c = k_call_new(s, K_READ, NULL);
-    uint64_t took_ms = 0;
-    c->in.read.key = o->key;
-    c->in.read.length = o->size;
-    c->keep = true;
-    k_call_dst(c, (size_t)o->size, 0, K_AT_END);
-    if (k_call_submit(c) == PST_PENDING) {
-        k_pause_ms(after_ms);
-        uint64_t started_ns = k_now_ns();
-        k_call_cancel(c);
-        if (k_call_finish(c))
-            took_ms = (k_now_ns() - started_ns) / 1000000u;
-    }
-    k_call_free(c);
-    return took_ms;
-}
-
-void k_OP_012(struct k_test *t)
-{
-    struct k_store *s = need_cancel(t, ALL_READ | PST_CAP_CANCEL_BOUNDED);
-    struct k_object o;
-    if (!s || !k_object(s, 8u * 1024 * 1024, &o))
-        return;
-    for (unsigned after_ms = 0; after_ms < 3; after_ms++) {
-        k_step(t, "cancelling a read after %u ms", after_ms);
-        /* A busy machine may be late once, a plugin that does not listen is late always. */
-        uint64_t best_ms = UINT64_MAX;
-        for (unsigned i = 0; i < 3 && best_ms > CANCEL_LIMIT_MS; i++) {
-            uint64_t took_ms = time_cancel(s, &o, after_ms);
-            best_ms = took_ms < best_ms ? took_ms : best_ms;
-        }
-        k_that(t, best_ms <= CANCEL_LIMIT_MS,
-               "expected a cancelled read to complete within %u ms, "
-               "got %llu",
-               CANCEL_LIMIT_MS, (unsigned long long)best_ms);
-    }
-    k_object_fini(&o);
-}
-
-void k_OP_013(struct k_test *t)
-{
-    struct k_store *s = k_need(t, ALL_READ);
-    if (!s)
-        return;
-    for (unsigned round = 0; round < 3; round++) {
-        struct k_tour tour = {.store = s};
-        while (k_tour_next(&tour)) {
-            tour.call->deadline_ns = round == 0 ? 1 : k_now_ns() + (round - 1) * 1000000u;
-            (void)k_call_run(tour.call);
-            (void)k_tour_check_or(&tour, PST_E_DEADLINE);
-            k_tour_done(&tour);
-        }
-    }
-}
-
-/* ---- errors ------------------------------------------------------------------------------------ */
-
-enum provocation {
-    MISSING_STAT,
-    MISSING_READ,
-    MISSING_LONG,
-    WRONG_MATCH,
-    EXISTS,
-    COPY_MISSING,
-    N_PROVOCATIONS
-};
-
-/* An operation that must fail, run; NULL if the store offers none of that kind. */
-static struct k_call *provoke(struct k_store *s, const struct k_object *o, unsigned i, pst_rc *rc)
-{
-    struct k_test *t = s->test;
-    bool may_write = t->config->profile != K_RO;
-    struct k_call *c = NULL;
-    char name[800];
-    *rc = PST_E_NOT_FOUND;
-    if (i == MISSING_STAT && (s->caps & PST_CAP_STAT)) {
-        c = new_stat(s, k_key(t, "not there"));
-    } else if (i == MISSING_READ || i == MISSING_LONG) {
-        /* Long enough to overflow a message that is put together without looking. */
-        size_t len = s->limits.key_max > 0 && s->limits.key_max < 700 + t->base_len
-                         ? s->limits.key_max - t->base_len
-                         : 700;
-        memset(name, 'k', sizeof(name));
-        for (size_t k = 99; k < len; k += 100)
-            name[k] = k + 1 < len ? '/' : 'k';
-        c = k_call_new(s, K_READ, NULL);
-        c->in.read.key = i == MISSING_LONG ? k_key_bytes(t, pst_str_of(name, len))
-                                           : k_key(t, "not there");
-        c->in.read.length = 10;
-    } else if (i == WRONG_MATCH && (s->caps & PST_CAP_READ_IF_MATCH)) {
-        c = k_call_new(s, K_READ, NULL);
-        c->in.read.key = o->key;
-        c->in.read.length = 10;
-        c->in.read.if_match = PST_STR("not-the-etag");
-        *rc = PST_E_PRECONDITION;
-    } else if (i == EXISTS && may_write && (s->caps & PST_CAP_PUT) &&
-               (s->caps & PST_CAP_CREATE_ONLY)) {
-        c = k_call_new(s, K_PUT, NULL);
-        c->in.put.key = o->key;
-        c->in.put.flags = PST_PUT_CREATE_ONLY;
-        *rc = PST_E_EXISTS;
-    } else if (i == COPY_MISSING && may_write && (s->caps & PST_CAP_COPY)) {
-        c = k_call_new(s, K_COPY, NULL);
-        c->in.copy.from = k_key(t, "not there");
-        c->in.copy.to = k_key(t, "copy of nothing");
-    }
-    if (c)
-        (void)k_call_run(c);
-    return c;
-}
-
-static void for_each_failure(struct k_test *t, void (*check)(struct k_test *, struct k_call *))
-{
-    struct k_store *s = k_need(t, ALL_READ);
-    struct k_object o;
-    if (!s || !k_object(s, 100, &o))
-        return;
-    for (unsigned i = 0; i < N_PROVOCATIONS; i++) {
-        pst_rc rc = PST_OK;
-        struct k_call *c = provoke(s, &o, i, &rc);
-        if (!c)
-            continue;
-        if (i == WRONG_MATCH ? c->rc == PST_E_PRECONDITION || c->rc == PST_E_CHANGED
-                             : k_want(c, rc, "an operation that must fail"))
-            check(t, c);
-        k_call_free(c);
-    }
-    k_object_fini(&o);
-}
-
-static void check_explained(struct k_test *t, struct k_call *c)
-{
-    k_that(t, c->error.code == c->rc, "expected the error of %s to have the code %s, got %s",
-           k_slot_name(c->slot), k_rc_name(c->rc), k_rc_name(c->error.code));
-    k_that(t, c->error.message[0] != '\0', "expected a message with %s of %s, got none",
-           k_rc_name(c->rc), k_slot_name(c->slot));
-}
-
-void k_OP_014(struct k_test *t)
-{
-    for_each_failure(t, check_explained);
-}
-
-static void check_nothing(struct k_test *t, struct k_call *c)
-{
-    (void)t; /* call.c has looked at the error already */
-    (void)c;
-}
-
-void k_OP_015(struct k_test *t)
-{
-    for_each_failure(t, check_nothing);
-}
-
-static void check_flags(struct k_test *t, struct k_call *c)
-{
-    bool is_read = c->slot == K_READ || c->slot == K_STAT;
-    k_that(t, (c->error.flags & ~(PST_ERR_RETRYABLE | PST_ERR_MAYBE_APPLIED)) == 0,
-           "expected flags of status.h, got 0x%x", c->error.flags);
-    k_that(t, !(c->error.flags & PST_ERR_RETRYABLE),
-           "expected %s not to be RETRYABLE, got the flag", k_rc_name(c->rc));
-    k_that(t, !is_read || !(c->error.flags & PST_ERR_MAYBE_APPLIED),
-           "expected no MAYBE_APPLIED from %s, got the flag", k_slot_name(c->slot));
-}
-
-void k_OP_016(struct k_test *t)
-{
-    for_each_failure(t, check_flags);
-}
-
-void k_OP_017(struct k_test *t)
-{
-    struct k_store *s = k_need(t, ALL_READ);
-    bool has_secret = false;
-    if (!s)
-        return;
-    for (size_t i = 0; i < t->config->n_options; i++) {
-        for (size_t k = 0; k < s->plugin->n_options; k++) {
-            const char *at = (const char *)s->plugin->options + k * s->plugin->option_stride;
-            const pst_option *o = (const pst_option *)(const void *)at;
-            has_secret |= (o->flags & PST_OPT_SECRET) &&
-                          strcmp(o->name, t->config->options[i].name) == 0;
-        }
-    }
-    if (!has_secret) {
-        k_skip(t, "no secret option was given");
-        return;
-    }
-    run_tour(s);
-    for_each_failure(t, check_nothing);
+        k_tour_run(s);
 }
 
 /* ---- locks and threads ------------------------------------------------------------------------- */
@@ -527,7 +217,7 @@ static void submit_beside(struct k_call *c, void *arg)
 
 void k_OP_018(struct k_test *t)
 {
-    struct k_store *s = k_need(t, ALL_READ | PST_CAP_STAT);
+    struct k_store *s = k_need(t, K_READS | PST_CAP_STAT);
     struct k_tour tour = {.store = s};
     if (!s)
         return;
@@ -537,7 +227,7 @@ void k_OP_018(struct k_test *t)
     }
     while (k_tour_next(&tour)) {
         struct intruder *i = (struct intruder *)(void *)k_alloc(sizeof(*i));
-        i->call = new_stat(s, tour.object.key);
+        i->call = k_new_stat(s, tour.object.key);
         tour.call->on_complete = submit_beside;
         tour.call->on_complete_arg = i;
         (void)k_call_run(tour.call);
@@ -613,7 +303,7 @@ static void *work_beside_others(void *arg)
 
 void k_OP_019(struct k_test *t)
 {
-    struct k_store *s = k_need(t, ALL_READ);
+    struct k_store *s = k_need(t, K_READS);
     struct k_object o;
     struct worker workers[N_THREADS];
     pthread_t threads[N_THREADS];
@@ -644,7 +334,7 @@ static void *flush_often(void *arg)
 
 void k_OP_020(struct k_test *t)
 {
-    struct k_store *s = k_need(t, ALL_READ);
+    struct k_store *s = k_need(t, K_READS);
     pthread_t threads[2];
     unsigned n = 0;
     if (!s)
@@ -658,19 +348,7 @@ void k_OP_020(struct k_test *t)
     s->ops->flush(s->backend);
     for (unsigned i = 0; i < 2; i++)
         n += pthread_create(&threads[n], NULL, flush_often, s) == 0;
-    run_tour(s);
+    k_tour_run(s);
     for (unsigned i = 0; i < n; i++)
         (void)pthread_join(threads[i], NULL);
-}
-
-void k_OP_021(struct k_test *t)
-{
-    struct k_store *s = k_need(t, ALL_READ);
-    if (!s)
-        return;
-    run_tour(s);
-    for_each_failure(t, check_nothing);
-    k_close(s);
-    if (atomic_load(&t->host->n_logs) == 0)
-        k_skip(t, "the plugin logged nothing");
 }

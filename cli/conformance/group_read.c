@@ -6,23 +6,6 @@
 #include "kit.h"
 #include "requirements_fwd.h"
 
-#define ALL_READ (PST_CAP_READ | PST_CAP_LIST)
-
-static uint64_t align_up(const struct k_store *s, uint64_t n)
-{
-    uint64_t align = s->limits.io_align > 1 ? s->limits.io_align : 1;
-    return (n + align - 1) / align * align;
-}
-
-static struct k_call *new_read(struct k_store *s, pst_str key, uint64_t offset, uint64_t length)
-{
-    struct k_call *c = k_call_new(s, K_READ, NULL);
-    c->in.read.key = key;
-    c->in.read.offset = offset;
-    c->in.read.length = length;
-    return c;
-}
-
 /* Read a range both ways and compare it with the object. */
 static void check_range(struct k_store *s, const struct k_object *o, uint64_t offset,
                         uint64_t length)
@@ -32,7 +15,7 @@ static void check_range(struct k_store *s, const struct k_object *o, uint64_t of
     uint64_t want = rest < length ? rest : length;
     for (int is_early = 0; is_early < 2; is_early++) {
         const char *way = is_early ? "given memory" : "late destination";
-        struct k_call *c = new_read(s, o->key, offset, length);
+        struct k_call *c = k_new_read(s, o->key, offset, length);
         k_step(t, "reading %llu bytes at %llu of %llu, %s", (unsigned long long)length,
                (unsigned long long)offset, (unsigned long long)o->size, way);
         if (is_early)
@@ -56,33 +39,33 @@ static void check_range(struct k_store *s, const struct k_object *o, uint64_t of
 void k_READ_001(struct k_test *t)
 {
     static const uint64_t sizes[] = {0, 1, 4095, 4096, 4097, (1u << 20) + 1};
-    struct k_store *s = k_need(t, ALL_READ);
+    struct k_store *s = k_need(t, K_READS);
     if (!s)
         return;
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         struct k_object o;
         if (!k_object(s, sizes[i], &o))
             return;
-        check_range(s, &o, 0, align_up(s, o.size));
-        check_range(s, &o, 0, align_up(s, o.size + 1));
-        check_range(s, &o, 0, align_up(s, o.size + 100000));
+        check_range(s, &o, 0, k_align_up(s, o.size));
+        check_range(s, &o, 0, k_align_up(s, o.size + 1));
+        check_range(s, &o, 0, k_align_up(s, o.size + 100000));
         k_object_fini(&o);
     }
 }
 
 void k_READ_002(struct k_test *t)
 {
-    struct k_store *s = k_need(t, ALL_READ);
+    struct k_store *s = k_need(t, K_READS);
     struct k_object o;
     if (!s || !k_object(s, 20u << 20, &o))
         return;
-    check_range(s, &o, 0, align_up(s, o.size));
+    check_range(s, &o, 0, k_align_up(s, o.size));
     k_object_fini(&o);
 }
 
 void k_READ_003(struct k_test *t)
 {
-    struct k_store *s = k_need(t, ALL_READ);
+    struct k_store *s = k_need(t, K_READS);
     struct k_object o;
     if (!s || !k_object(s, 100003, &o))
         return;
@@ -97,51 +80,51 @@ void k_READ_003(struct k_test *t)
     const uint64_t lengths[] = {1, 2, 4096, 4097, 5000, 5001, 65537};
     for (size_t i = 0; i < sizeof(offsets) / sizeof(offsets[0]); i++)
         for (size_t k = 0; k < sizeof(lengths) / sizeof(lengths[0]); k++) {
-            uint64_t align = align_up(s, 1);
-            check_range(s, &o, offsets[i] - offsets[i] % align, align_up(s, lengths[k]));
+            uint64_t align = k_align_up(s, 1);
+            check_range(s, &o, offsets[i] - offsets[i] % align, k_align_up(s, lengths[k]));
         }
     k_object_fini(&o);
 }
 
 void k_READ_004(struct k_test *t)
 {
-    struct k_store *s = k_need(t, ALL_READ);
+    struct k_store *s = k_need(t, K_READS);
     const uint64_t sizes[] = {5000, 0};
     for (size_t i = 0; s && i < 2; i++) {
         struct k_object o;
         if (!k_object(s, sizes[i], &o))
             return;
-        const uint64_t end = align_up(s, o.size);
-        const uint64_t offsets[] = {end, end + align_up(s, 1), end + (1ull << 32),
-                                    (uint64_t)INT64_MAX - (uint64_t)INT64_MAX % align_up(s, 1),
-                                    UINT64_MAX - UINT64_MAX % align_up(s, 1) - align_up(s, 1)};
+        const uint64_t end = k_align_up(s, o.size);
+        const uint64_t offsets[] = {end, end + k_align_up(s, 1), end + (1ull << 32),
+                                    (uint64_t)INT64_MAX - (uint64_t)INT64_MAX % k_align_up(s, 1),
+                                    UINT64_MAX - UINT64_MAX % k_align_up(s, 1) - k_align_up(s, 1)};
         for (size_t k = 0; k < sizeof(offsets) / sizeof(offsets[0]); k++)
-            check_range(s, &o, offsets[k], align_up(s, 100));
+            check_range(s, &o, offsets[k], k_align_up(s, 100));
         k_object_fini(&o);
     }
 }
 
 void k_READ_005(struct k_test *t)
 {
-    struct k_store *s = k_need(t, ALL_READ);
+    struct k_store *s = k_need(t, K_READS);
     struct k_object o;
     if (!s || !k_object(s, 5000, &o))
         return;
     check_range(s, &o, 0, 0);
-    check_range(s, &o, align_up(s, 1), 0);
-    check_range(s, &o, align_up(s, o.size), 0);
+    check_range(s, &o, k_align_up(s, 1), 0);
+    check_range(s, &o, k_align_up(s, o.size), 0);
     k_object_fini(&o);
 }
 
 void k_READ_006(struct k_test *t)
 {
-    struct k_store *s = k_need(t, ALL_READ);
+    struct k_store *s = k_need(t, K_READS);
     struct k_object o;
     if (!s || !k_object(s, 5000, &o))
         return;
-    const uint64_t offsets[] = {0, align_up(s, 100), align_up(s, o.size)};
+    const uint64_t offsets[] = {0, k_align_up(s, 100), k_align_up(s, o.size)};
     for (size_t i = 0; i < 3; i++) {
-        struct k_call *c = new_read(s, o.key, offsets[i], align_up(s, 50));
+        struct k_call *c = k_new_read(s, o.key, offsets[i], k_align_up(s, 50));
         (void)k_call_run(c);
         if (k_want(c, PST_OK, "a read"))
             k_that(t, c->out.read.object_size == o.size || c->out.read.object_size == PST_UNKNOWN,
@@ -154,7 +137,7 @@ void k_READ_006(struct k_test *t)
 
 void k_READ_007(struct k_test *t)
 {
-    struct k_store *s = k_need(t, ALL_READ);
+    struct k_store *s = k_need(t, K_READS);
     const pst_str keys[] = {k_key(t, "not-there"), k_key(t, "not/there/either"),
                             k_key(t, "not there ?#%%")};
     if (!s)
@@ -166,7 +149,7 @@ void k_READ_007(struct k_test *t)
             k_that(t, rc == PST_E_NOT_FOUND,
                    "expected stat of what is not there: NOT_FOUND, got %s", k_rc_name(rc));
         }
-        struct k_call *c = new_read(s, keys[i], 0, align_up(s, 100));
+        struct k_call *c = k_new_read(s, keys[i], 0, k_align_up(s, 100));
         (void)k_call_run(c);
         (void)k_want(c, PST_E_NOT_FOUND, "a read of what is not there");
         k_that(t, c->n_dst_calls == 0, "expected no dst() for what is not there, got %u",
@@ -177,7 +160,7 @@ void k_READ_007(struct k_test *t)
 
 void k_READ_008(struct k_test *t)
 {
-    struct k_store *s = k_need(t, ALL_READ);
+    struct k_store *s = k_need(t, K_READS);
     pst_str prefix = k_key(t, "directory");
     if (!s)
         return;
@@ -190,7 +173,7 @@ void k_READ_008(struct k_test *t)
     } else if (!k_make(s, k_key(t, "directory/object"), 10, 1)) {
         return;
     }
-    struct k_call *c = new_read(s, prefix, 0, align_up(s, 100));
+    struct k_call *c = k_new_read(s, prefix, 0, k_align_up(s, 100));
     (void)k_call_run(c);
     k_that(t, c->hung || c->rc == PST_E_NOT_FOUND || c->rc == PST_E_INVALID,
            "expected a read of the common prefix %s: NOT_FOUND or INVALID, got %s", k_show(prefix),
@@ -198,191 +181,18 @@ void k_READ_008(struct k_test *t)
     k_call_free(c);
 }
 
-/* ---- etags ------------------------------------------------------------------------------------- */
-
-static void check_etag(struct k_test *t, const char *where, pst_str etag, uint32_t strength)
-{
-    k_that(t, strength <= PST_ETAG_STRONG, "expected a strength of base.h from %s, got %u", where,
-           strength);
-    k_that(
-        t, (strength == PST_ETAG_NONE) == (etag.len == 0),
-        "expected an etag exactly when the strength is not NONE from %s, got %s with strength %u",
-        where, k_show(etag), strength);
-    k_that(t, etag.len <= 1100, "expected an etag of at most 1,100 bytes from %s, got %zu", where,
-           etag.len);
-}
-
-void k_READ_009(struct k_test *t)
-{
-    struct k_store *s = k_need(t, ALL_READ | PST_CAP_STAT);
-    struct k_object o;
-    struct k_attrs a, b;
-    if (!s || !k_object(s, 5000, &o))
-        return;
-    if (k_stat(s, o.key, &a) != PST_OK || k_stat(s, o.key, &b) != PST_OK) {
-        k_fail(t, "expected stat of %s: OK, got an error", k_show(o.key));
-        return;
-    }
-    check_etag(t, "stat", k_etag(&a), a.etag_strength);
-    k_that(t, k_str_eq(k_etag(&a), k_etag(&b)),
-           "expected stat to name the same etag twice, got %s "
-           "and %s",
-           k_show(k_etag(&a)), k_show(k_etag(&b)));
-    const uint64_t offsets[] = {0, align_up(s, 100), align_up(s, o.size)};
-    for (size_t i = 0; i < 3; i++) {
-        struct k_call *c = new_read(s, o.key, offsets[i], align_up(s, 50));
-        (void)k_call_run(c);
-        if (k_want(c, PST_OK, "a read")) {
-            check_etag(t, "read", c->out.read.etag, c->out.read.etag_strength);
-            k_that(t, k_str_eq(c->out.read.etag, k_etag(&a)),
-                   "expected read to name stat's etag %s, got %s", k_show(k_etag(&a)),
-                   k_show(c->out.read.etag));
-        }
-        k_call_free(c);
-    }
-    struct k_listing l = {.prefix = o.key, .flags = PST_LIST_RECURSIVE};
-    (void)k_list(s, &l);
-    const pst_entry *e = k_entries_find(&l.entries, o.key);
-    if (k_that(t, e != NULL, "expected the listing to show %s, got none", k_show(o.key)) &&
-        e->etag.len > 0) {
-        check_etag(t, "the listing", e->etag, e->etag_strength);
-        k_that(t, k_str_eq(e->etag, k_etag(&a)),
-               "expected the listing to name stat's etag %s, got "
-               "%s",
-               k_show(k_etag(&a)), k_show(e->etag));
-    }
-    k_entries_fini(&l.entries);
-    k_object_fini(&o);
-}
-
-void k_READ_010(struct k_test *t)
-{
-    struct k_store *s = k_need(t, ALL_READ | PST_CAP_STAT);
-    char seen[8][1200];
-    pst_str key = k_key(t, "replaced");
-    if (!s)
-        return;
-    for (size_t i = 0; i < 8; i++) {
-        struct k_attrs a;
-        if (!k_make(s, key, i < 6 ? 100 : 200, i))
-            return;
-        if (!k_that(t, k_stat(s, key, &a) == PST_OK, "expected stat: OK, got an error"))
-            return;
-        if (a.etag_strength != PST_ETAG_STRONG) {
-            k_skip(t, "the store's etags are not strong");
-            return;
-        }
-        memcpy(seen[i], a.etag, sizeof(seen[i]));
-        for (size_t k = 0; k < i; k++)
-            k_that(t, strcmp(seen[i], seen[k]) != 0,
-                   "expected contents %zu and %zu to have "
-                   "different etags, got %s twice",
-                   k, i, k_show(k_etag(&a)));
-    }
-}
-
-static pst_rc read_matching(struct k_store *s, pst_str key, pst_str etag, uint64_t offset)
-{
-    struct k_call *c = new_read(s, key, offset, align_up(s, 100));
-    c->in.read.if_match = etag;
-    k_call_dst(c, (size_t)c->in.read.length, 0, K_AT_END);
-    pst_rc rc = k_call_run(c);
-    k_call_free(c);
-    return rc;
-}
-
-void k_READ_011(struct k_test *t)
-{
-    struct k_store *s = k_need(t, ALL_READ | PST_CAP_STAT | PST_CAP_READ_IF_MATCH);
-    struct k_object o;
-    struct k_attrs a;
-    if (!s || !k_object(s, 5000, &o))
-        return;
-    if (k_that(t, k_stat(s, o.key, &a) == PST_OK, "expected stat: OK, got an error") &&
-        a.etag_strength == PST_ETAG_STRONG) {
-        const uint64_t offsets[] = {0, align_up(s, 1000), align_up(s, o.size)};
-        for (size_t i = 0; i < 3; i++) {
-            pst_rc rc = read_matching(s, o.key, k_etag(&a), offsets[i]);
-            k_that(t, rc == PST_OK,
-                   "expected a read with the object's own etag at %llu: OK, got %s",
-                   (unsigned long long)offsets[i], k_rc_name(rc));
-        }
-    } else {
-        k_skip(t, "the object's etag is not strong");
-    }
-    k_object_fini(&o);
-}
-
-static bool is_refusal(pst_rc rc)
-{
-    return rc == PST_E_PRECONDITION || rc == PST_E_CHANGED;
-}
-
-void k_READ_012(struct k_test *t)
-{
-    struct k_store *s = k_need(t, ALL_READ | PST_CAP_STAT | PST_CAP_READ_IF_MATCH);
-    struct k_object o;
-    struct k_attrs a;
-    char longest[1100], almost[1200];
-    if (!s || !k_object(s, 5000, &o))
-        return;
-    if (k_stat(s, o.key, &a) != PST_OK)
-        return;
-    memset(longest, 'e', sizeof(longest));
-    int n = snprintf(almost, sizeof(almost), "%.1098sx", a.etag);
-    const pst_str wrong[] = {PST_STR("x"), PST_STR("\"0123456789abcdef0123456789abcdef\""),
-                             pst_str_of(longest, sizeof(longest)), pst_str_of(almost, (size_t)n),
-                             pst_str_of(a.etag, strlen(a.etag) > 1 ? strlen(a.etag) - 1 : 1)};
-    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-        pst_rc rc = read_matching(s, o.key, wrong[i], 0);
-        k_that(t, is_refusal(rc),
-               "expected a read with the etag %s instead of %s: PRECONDITION or "
-               "CHANGED, got %s",
-               k_show(wrong[i]), k_show(k_etag(&a)), k_rc_name(rc));
-    }
-    k_object_fini(&o);
-}
-
-void k_READ_013(struct k_test *t)
-{
-    struct k_store *s = k_need(t, ALL_READ | PST_CAP_STAT | PST_CAP_READ_IF_MATCH);
-    pst_str key = k_key(t, "replaced-between");
-    if (!s)
-        return;
-    for (uint64_t i = 0; i < 6; i++) {
-        if (!k_make(s, key, 5000, i * 2))
-            return;
-        struct k_call *c = new_read(s, key, 0, align_up(s, 1000));
-        (void)k_call_run(c);
-        if (!k_want(c, PST_OK, "the first range"))
-            return;
-        if (c->out.read.etag_strength != PST_ETAG_STRONG) {
-            k_skip(t, "the store's etags are not strong");
-            return;
-        }
-        if (!k_make(s, key, i < 4 ? 5000 : 6000, i * 2 + 1))
-            return;
-        pst_rc rc = read_matching(s, key, c->out.read.etag, align_up(s, 1000));
-        k_that(t, is_refusal(rc),
-               "expected the second range of an object that was replaced: "
-               "PRECONDITION or CHANGED, got %s",
-               k_rc_name(rc));
-        k_call_free(c);
-    }
-}
-
 void k_READ_014(struct k_test *t)
 {
-    struct k_store *s = k_need(t, ALL_READ | PST_CAP_READ_SUFFIX);
+    struct k_store *s = k_need(t, K_READS | PST_CAP_READ_SUFFIX);
     struct k_object o;
     if (!s || !k_object(s, 10007, &o))
         return;
-    const uint64_t lengths[] = {align_up(s, 1), align_up(s, 8), align_up(s, 4096), o.size,
+    const uint64_t lengths[] = {k_align_up(s, 1), k_align_up(s, 8), k_align_up(s, 4096), o.size,
                                 o.size + 1000};
     for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
         uint64_t want = lengths[i] < o.size ? lengths[i] : o.size;
         for (int is_early = 0; is_early < 2; is_early++) {
-            struct k_call *c = new_read(s, o.key, 77, lengths[i]);
+            struct k_call *c = k_new_read(s, o.key, 77, lengths[i]);
             c->in.read.flags = PST_READ_SUFFIX;
             if (is_early)
                 k_call_dst(c, (size_t)lengths[i], 0, K_AT_END);
@@ -477,7 +287,7 @@ static bool is_key_kept(struct k_store *s, pst_str key, uint64_t seed)
 
 void k_READ_015(struct k_test *t)
 {
-    struct k_store *s = k_need(t, ALL_READ | PST_CAP_REMOVE);
+    struct k_store *s = k_need(t, K_READS | PST_CAP_REMOVE);
     pst_str kept[N_ODD + 4];
     uint64_t seeds[N_ODD + 4];
     size_t n_kept = 0, n_objects = 0;
@@ -520,7 +330,7 @@ void k_READ_015(struct k_test *t)
 void k_READ_016(struct k_test *t)
 {
     static const uint64_t sizes[] = {0, 1, 100000};
-    struct k_store *s = k_need(t, ALL_READ | PST_CAP_STAT);
+    struct k_store *s = k_need(t, K_READS | PST_CAP_STAT);
     struct timespec now;
     if (!s)
         return;
@@ -548,7 +358,7 @@ void k_READ_016(struct k_test *t)
 
 void k_READ_017(struct k_test *t)
 {
-    struct k_store *s = k_need(t, ALL_READ | PST_CAP_PRESIGN);
+    struct k_store *s = k_need(t, K_READS | PST_CAP_PRESIGN);
     const pst_str keys[] = {k_key(t, "plain"), k_key(t, "odd ?#%%+\xc3\xa9"),
                             k_key(t, "new\nline")};
     if (!s)

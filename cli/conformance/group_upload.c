@@ -8,7 +8,6 @@
 #include "kit.h"
 #include "requirements_fwd.h"
 
-#define BASIC (PST_CAP_READ | PST_CAP_STAT | PST_CAP_LIST | PST_CAP_UPLOAD)
 #define REST 1234u
 
 /* Open an upload of two whole parts and a rest, and send all of them. */
@@ -32,7 +31,7 @@ static bool commit_three(struct k_writer *w)
 
 void k_WRITE_007(struct k_test *t)
 {
-    struct k_store *s = k_need(t, BASIC);
+    struct k_store *s = k_need(t, K_WRITES | PST_CAP_UPLOAD);
     struct k_writer w = {0};
     pst_str key = k_key(t, "uploaded");
     struct k_attrs a;
@@ -67,7 +66,7 @@ static void *send_some(void *arg)
 
 void k_WRITE_008(struct k_test *t)
 {
-    struct k_store *s = k_need(t, BASIC | PST_CAP_UPLOAD_UNORDERED);
+    struct k_store *s = k_need(t, K_WRITES | PST_CAP_UPLOAD | PST_CAP_UPLOAD_UNORDERED);
     struct k_writer w = {0};
     pst_str backwards = k_key(t, "backwards"), beside = k_key(t, "side-by-side");
     if (!s)
@@ -101,7 +100,7 @@ void k_WRITE_008(struct k_test *t)
 
 void k_WRITE_009(struct k_test *t)
 {
-    struct k_store *s = k_need(t, BASIC);
+    struct k_store *s = k_need(t, K_WRITES | PST_CAP_UPLOAD);
     struct k_writer w = {0};
     pst_str key = k_key(t, "resent");
     if (!s)
@@ -123,7 +122,7 @@ void k_WRITE_009(struct k_test *t)
 
 void k_WRITE_010(struct k_test *t)
 {
-    struct k_store *s = k_need(t, BASIC);
+    struct k_store *s = k_need(t, K_WRITES | PST_CAP_UPLOAD);
     struct k_writer w = {0};
     pst_str key = k_key(t, "not-yet");
     if (!s)
@@ -153,7 +152,7 @@ static size_t count_all(struct k_store *s)
 
 void k_WRITE_011(struct k_test *t)
 {
-    struct k_store *s = k_need(t, BASIC);
+    struct k_store *s = k_need(t, K_WRITES | PST_CAP_UPLOAD);
     struct k_writer w = {0};
     pst_str key = k_key(t, "a/b/aborted");
     if (!s || !k_make(s, k_key(t, "other"), 10, 1))
@@ -178,7 +177,7 @@ void k_WRITE_011(struct k_test *t)
 
 void k_WRITE_012(struct k_test *t)
 {
-    struct k_store *s = k_need(t, BASIC);
+    struct k_store *s = k_need(t, K_WRITES | PST_CAP_UPLOAD);
     struct k_writer w = {0};
     pst_str key = k_key(t, "freed"), old = k_key(t, "old");
     if (!s || !k_make(s, old, 10, 1))
@@ -197,7 +196,7 @@ void k_WRITE_012(struct k_test *t)
 
 void k_WRITE_013(struct k_test *t)
 {
-    struct k_store *s = k_need(t, BASIC);
+    struct k_store *s = k_need(t, K_WRITES | PST_CAP_UPLOAD);
     static const int64_t wrong[] = {-1, 1, -1234, 70000};
     if (!s)
         return;
@@ -222,7 +221,7 @@ void k_WRITE_013(struct k_test *t)
 
 void k_WRITE_014(struct k_test *t)
 {
-    struct k_store *s = k_need(t, BASIC);
+    struct k_store *s = k_need(t, K_WRITES | PST_CAP_UPLOAD);
     struct k_writer w = {0};
     pst_str key = k_key(t, "missing-part");
     if (!s)
@@ -245,7 +244,7 @@ void k_WRITE_014(struct k_test *t)
 
 void k_WRITE_015(struct k_test *t)
 {
-    struct k_store *s = k_need(t, BASIC);
+    struct k_store *s = k_need(t, K_WRITES | PST_CAP_UPLOAD);
     struct k_writer w = {0};
     pst_str key = k_key(t, "committed-twice");
     struct k_attrs a, b;
@@ -268,7 +267,7 @@ void k_WRITE_015(struct k_test *t)
 
 void k_WRITE_016(struct k_test *t)
 {
-    struct k_store *s = k_need(t, BASIC);
+    struct k_store *s = k_need(t, K_WRITES | PST_CAP_UPLOAD);
     struct k_writer w = {0};
     pst_str key = k_key(t, "aborted-after");
     if (!s)
@@ -283,7 +282,7 @@ void k_WRITE_016(struct k_test *t)
 
 void k_WRITE_017(struct k_test *t)
 {
-    struct k_store *s = k_need(t, BASIC);
+    struct k_store *s = k_need(t, K_WRITES | PST_CAP_UPLOAD);
     struct k_writer w = {0};
     pst_str key = k_key(t, "committed-after-abort");
     if (!s)
@@ -300,7 +299,7 @@ void k_WRITE_017(struct k_test *t)
 
 void k_WRITE_018(struct k_test *t)
 {
-    struct k_store *s = k_need(t, BASIC);
+    struct k_store *s = k_need(t, K_WRITES | PST_CAP_UPLOAD);
     struct k_writer w = {0};
     pst_str key = k_key(t, "aborted-twice");
     if (!s)
@@ -317,7 +316,7 @@ void k_WRITE_018(struct k_test *t)
 
 void k_WRITE_019(struct k_test *t)
 {
-    struct k_store *s = k_need(t, BASIC);
+    struct k_store *s = k_need(t, K_WRITES | PST_CAP_UPLOAD);
     struct k_writer w = {0};
     pst_str key = k_key(t, "no-parts");
     if (!s)
@@ -332,7 +331,7 @@ void k_WRITE_019(struct k_test *t)
 
 void k_WRITE_020(struct k_test *t)
 {
-    struct k_store *s = k_need(t, BASIC | PST_CAP_CREATE_ONLY);
+    struct k_store *s = k_need(t, K_WRITES | PST_CAP_UPLOAD | PST_CAP_CREATE_ONLY);
     pst_str key = k_key(t, "created-meanwhile");
     struct k_writer w = {.store = s, .key = key, .seed = 1};
     if (!s)
@@ -360,7 +359,7 @@ void k_WRITE_020(struct k_test *t)
 
 void k_WRITE_021(struct k_test *t)
 {
-    struct k_store *s = k_need(t, BASIC);
+    struct k_store *s = k_need(t, K_WRITES | PST_CAP_UPLOAD);
     struct k_writer w = {0};
     pst_str key = k_key(t, "replaced-by-upload");
     if (!s || !k_make(s, key, 777, 9))
@@ -413,7 +412,7 @@ static bool kill_a_writer(struct k_test *t, pst_str key)
 
 void k_ENV_009(struct k_test *t)
 {
-    struct k_store *s = k_need(t, BASIC);
+    struct k_store *s = k_need(t, K_WRITES | PST_CAP_UPLOAD);
     pst_str key = k_key(t, "killed");
     if (!s || !k_make(s, k_key(t, "other"), 10, 1))
         return;
@@ -440,7 +439,7 @@ static struct k_call *run_cleanup(struct k_store *s, uint32_t flags)
 
 void k_WRITE_035(struct k_test *t)
 {
-    struct k_store *s = k_need(t, BASIC | PST_CAP_CLEANUP);
+    struct k_store *s = k_need(t, K_WRITES | PST_CAP_UPLOAD | PST_CAP_CLEANUP);
     pst_str key = k_key(t, "killed");
     uint64_t n[4];
     if (!s || !k_make(s, k_key(t, "object"), 100, 5) || !kill_a_writer(t, key))

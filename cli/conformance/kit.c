@@ -15,9 +15,7 @@
  * What it cannot see: whether data survives a power cut, and anything that needs faults injected
  * between a plugin and its server. */
 #include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
@@ -41,18 +39,14 @@ const struct k_requirement k_requirements[] = {
 #undef K_REQ
 const size_t k_n_requirements = sizeof(k_requirements) / sizeof(k_requirements[0]);
 
-#define STATIC_MAX 16
-static struct {
-    const char *name;
-    pst_plugin_open_1_fn entry;
-} linked[STATIC_MAX];
-static size_t n_linked;
+struct k_static k_static[K_STATIC_MAX];
+size_t k_n_static;
 
 void pst_conformance_static(const char *name, pst_plugin_open_1_fn entry)
 {
-    if (n_linked < STATIC_MAX) {
-        linked[n_linked].name = name;
-        linked[n_linked++].entry = entry;
+    if (k_n_static < K_STATIC_MAX) {
+        k_static[k_n_static].name = name;
+        k_static[k_n_static++].entry = entry;
     }
 }
 
@@ -155,20 +149,23 @@ static void append_output(char *text, size_t size, int fd)
 static void describe_end(struct k_shared *shared, int status, bool timed_out, uint32_t timeout_s,
                          char *text, size_t size)
 {
-    char line[800];
+    char line[800], where[600];
+    (void)snprintf(where, sizeof(where), "%s%s%s%s", shared->step,
+                   shared->operation[0] ? " (last operation: " : "", shared->operation,
+                   shared->operation[0] ? ")" : "");
     if (timed_out)
         (void)snprintf(line, sizeof(line), "expected an end within %u s, got none, while: %s",
-                       timeout_s, shared->step);
+                       timeout_s, where);
     else if (WIFSIGNALED(status))
         (void)snprintf(line, sizeof(line),
                        "expected no crash, got killed by signal %d (%s), while: "
                        "%s",
-                       WTERMSIG(status), strsignal(WTERMSIG(status)), shared->step);
+                       WTERMSIG(status), strsignal(WTERMSIG(status)), where);
     else
         (void)snprintf(line, sizeof(line),
                        "expected the process to go on, got exit status %d, "
                        "while: %s",
-                       WEXITSTATUS(status), shared->step);
+                       WEXITSTATUS(status), where);
     append_line(text, size, line, strlen(line));
 }
 
@@ -240,246 +237,7 @@ static void run_one(const struct k_config *config, const struct k_requirement *r
     memcpy(out->details, text, strlen(text));
 }
 
-/* ---- the command line -------------------------------------------------------------------------- */
-
-static const char usage_text[] =
-    "usage: penstock conformance PLUGIN --uri SCHEME://AUTHORITY/PREFIX/ [options]\n"
-    "\n"
-    "Check a plugin against every requirement of docs/conformance.md. PLUGIN is the path of a "
-    "shared\n"
-    "object. Prints TAP; exits with 0 only if every requirement was met.\n"
-    "\n"
-    "  --uri URI              where to test; everything it writes lies below the prefix\n"
-    "  --profile ro|rw|full   ro only reads what is there, rw writes, full does everything\n"
-    "                         (default: full)\n"
-    "  --only ID              only this requirement, or a group (PST-READ); may be repeated\n"
-    "  -o NAME=VALUE          an option of the plugin; may be repeated\n"
-    "  --quirks FILE          JSON object of accepted deviations: {\"PST-LIST-004\": \"reason\"}\n"
-    "  --json FILE            write the results as JSON\n"
-    "  --junit FILE           write the results as JUnit XML\n"
-    "  --timeout SECONDS      for each requirement (default: 60)\n"
-    "  --list                 print the requirements and stop\n"
-    "  --help                 print this and stop\n";
-
-static int usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static int usage(const char *format, ...)
-{
-    va_list ap;
-    va_start(ap, format);
-    (void)fprintf(stderr, "penstock: conformance: ");
-    (void)vfprintf(stderr, format, ap);
-    (void)fprintf(stderr, "; see penstock conformance --help\n");
-    va_end(ap);
-    return 2;
-}
-
-struct run {
-    struct k_config config;
-    const char *uri, *json_path, *junit_path, *quirks_path;
-    const char **only;
-    char *path; /* the plugin's, resolved */
-    size_t n_only;
-    json_t *quirks;
-    int (*shortcut)(void); /* --list and the like: print and stop */
-};
-
-static int print_help(void)
-{
-    (void)fputs(usage_text, stdout);
-    return 0;
-}
-
-static int print_list(void)
-{
-    k_print_list();
-    return 0;
-}
-
-static int print_markdown(void)
-{
-    k_print_markdown();
-    return 0;
-}
-
-static int parse_uri(struct run *run)
-{
-    struct k_config *c = &run->config;
-    const char *text = run->uri;
-    const char *colon = strstr(text, "://");
-    if (!colon || colon == text)
-        return usage("--uri must be SCHEME://AUTHORITY/PREFIX/, not %s", text);
-    c->scheme = (char *)k_alloc((size_t)(colon - text) + 1);
-    memcpy(c->scheme, text, (size_t)(colon - text));
-    const char *authority = colon + 3;
-    const char *slash = strchr(authority, '/');
-    size_t authority_len = slash ? (size_t)(slash - authority) : strlen(authority);
-    c->authority = pst_str_of(authority, authority_len);
-    c->prefix = slash ? k_text(slash + 1) : pst_str_of("", 0);
-    if (c->prefix.len > 0 && c->prefix.ptr[c->prefix.len - 1] != '/')
-        return usage("the prefix of --uri must end in '/': %s", text);
-    if (c->prefix.len > 300)
-        return usage("the prefix of --uri must have at most 300 bytes");
-    return 0;
-}
-
-static int find_plugin(struct run *run)
-{
-    struct k_config *config = &run->config;
-    if (strncmp(config->path, "static:", 7) == 0) {
-        for (size_t i = 0; i < n_linked; i++)
-            if (strcmp(linked[i].name, config->path + 7) == 0)
-                config->linked = linked[i].entry;
-        return config->linked ? 0 : usage("no plugin is linked in as %s", config->path + 7);
-    }
-    /* dlopen takes a name without a slash for one to be searched; a path is what was meant. */
-    run->path = realpath(config->path, NULL);
-    if (!run->path)
-        return usage("cannot find %s", config->path);
-    config->path = run->path;
-    return 0;
-}
-
-static bool is_known(const char *id)
-{
-    for (size_t i = 0; i < k_n_requirements; i++) {
-        size_t group_len = strlen("PST-") + strlen(k_requirements[i].group);
-        if (strcmp(id, k_requirements[i].id) == 0 ||
-            (strlen(id) == group_len && strncmp(id, k_requirements[i].id, group_len) == 0))
-            return true;
-    }
-    return false;
-}
-
-static int load_quirks(struct run *run)
-{
-    json_error_t error;
-    const char *id;
-    json_t *reason;
-    if (!run->quirks_path)
-        return 0;
-    run->quirks = json_load_file(run->quirks_path, JSON_REJECT_DUPLICATES, &error);
-    if (!run->quirks)
-        return usage("%s:%d: %s", run->quirks_path, error.line, error.text);
-    if (!json_is_object(run->quirks))
-        return usage("%s: must be an object of requirement and reason", run->quirks_path);
-    json_object_foreach(run->quirks, id, reason)
-    {
-        if (!is_known(id) || !json_is_string(reason) || json_string_length(reason) == 0)
-            return usage("%s: %s: needs a requirement's id and a reason", run->quirks_path, id);
-    }
-    return 0;
-}
-
-static int add_option(struct k_config *config, const char *text)
-{
-    const char *equals = strchr(text, '=');
-    if (!equals || equals == text)
-        return usage("-o takes NAME=VALUE, not %s", text);
-    size_t n = config->n_options;
-    struct k_option *grown = (struct k_option *)(void *)k_alloc((n + 1) * sizeof(*grown));
-    if (n > 0)
-        memcpy(grown, config->options, n * sizeof(*grown));
-    k_free(config->options);
-    config->options = grown;
-    char *name = (char *)k_alloc((size_t)(equals - text) + 1);
-    memcpy(name, text, (size_t)(equals - text));
-    grown[n].name = name;
-    grown[n].value = equals + 1;
-    config->n_options++;
-    return 0;
-}
-
-static int parse_profile(struct k_config *config, const char *text)
-{
-    static const char *const names[] = {"ro", "rw", "full"};
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if (strcmp(text, names[i]) == 0) {
-            config->profile = (enum k_profile)i;
-            return 0;
-        }
-    }
-    return usage("--profile is ro, rw or full, not %s", text);
-}
-
-static int parse_timeout(struct k_config *config, const char *text)
-{
-    char *end = NULL;
-    unsigned long seconds = strtoul(text, &end, 10);
-    if (end == text || *end || seconds < 1 || seconds > 3600)
-        return usage("--timeout is 1 to 3600 seconds, not %s", text);
-    config->timeout_s = (uint32_t)seconds;
-    return 0;
-}
-
-static int add_only(struct run *run, const char *id)
-{
-    if (!is_known(id))
-        return usage("--only: there is no requirement or group %s", id);
-    const char **grown = (const char **)(void *)k_alloc((run->n_only + 1) * sizeof(*grown));
-    if (run->n_only > 0)
-        memcpy(grown, run->only, run->n_only * sizeof(*grown));
-    k_free(run->only);
-    run->only = grown;
-    run->only[run->n_only++] = id;
-    return 0;
-}
-
-static int parse_arguments(struct run *run, int argc, char **argv)
-{
-    static const struct option options[] = {
-        {"uri", required_argument, NULL, 'u'},     {"option", required_argument, NULL, 'o'},
-        {"profile", required_argument, NULL, 'p'}, {"json", required_argument, NULL, 'j'},
-        {"junit", required_argument, NULL, 'x'},   {"quirks", required_argument, NULL, 'q'},
-        {"only", required_argument, NULL, 'n'},    {"timeout", required_argument, NULL, 't'},
-        {"list", no_argument, NULL, 'l'},          {"markdown", no_argument, NULL, 'm'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
-    };
-    int rc = 0;
-    optind = 0;
-    opterr = 0;
-    while (rc == 0) {
-        int c = getopt_long(argc, argv, "o:h", options, NULL);
-        if (c < 0)
-            break;
-        if (c == 'u')
-            run->uri = optarg;
-        else if (c == 'p')
-            rc = parse_profile(&run->config, optarg);
-        else if (c == 'j')
-            run->json_path = optarg;
-        else if (c == 'x')
-            run->junit_path = optarg;
-        else if (c == 'q')
-            run->quirks_path = optarg;
-        else if (c == 'n')
-            rc = add_only(run, optarg);
-        else if (c == 't')
-            rc = parse_timeout(&run->config, optarg);
-        else if (c == 'o')
-            rc = add_option(&run->config, optarg);
-        else if (c == 'l')
-            run->shortcut = print_list;
-        else if (c == 'm')
-            run->shortcut = print_markdown;
-        else if (c == 'h')
-            run->shortcut = print_help;
-        else
-            rc = usage("do not understand %s", argv[optind - 1]);
-    }
-    if (rc != 0 || run->shortcut)
-        return rc;
-    if (optind + 1 != argc)
-        return usage("needs one plugin");
-    run->config.path = argv[optind];
-    if (!run->uri)
-        return usage("needs --uri");
-    rc = parse_uri(run);
-    if (rc == 0)
-        rc = find_plugin(run);
-    return rc == 0 ? load_quirks(run) : rc;
-}
-
-static bool is_selected(const struct run *run, const struct k_requirement *r)
+static bool is_selected(const struct k_run *run, const struct k_requirement *r)
 {
     if (r->profile > run->config.profile)
         return false;
@@ -503,14 +261,14 @@ static void sweep(const struct k_config *config, struct k_shared *shared)
     k_free(outcome.details);
 }
 
-static int run_all(struct run *run, struct k_shared *shared)
+static int run_all(struct k_run *run, struct k_shared *shared)
 {
     struct k_config *config = &run->config;
     size_t n_selected = 0, n = 0, counts[3] = {0}, n_quirks = 0;
     for (size_t i = 0; i < k_n_requirements; i++)
         n_selected += is_selected(run, &k_requirements[i]);
     if (n_selected == 0)
-        return usage("the profile runs none of the requirements of --only");
+        return k_usage("the profile runs none of the requirements of --only");
     struct k_outcome *outcomes = (struct k_outcome *)(void *)k_alloc(n_selected *
                                                                      sizeof(struct k_outcome));
     printf("TAP version 13\n1..%zu\n", n_selected);
@@ -554,10 +312,10 @@ static int run_all(struct run *run, struct k_shared *shared)
 
 int pst_conformance_main(int argc, char **argv)
 {
-    struct run run = {.config = {.profile = K_FULL, .timeout_s = 60, .run_id = (int)getpid()}};
+    struct k_run run = {.config = {.profile = K_FULL, .timeout_s = 60, .run_id = (int)getpid()}};
     struct k_shared *shared = NULL;
     sigset_t child, before;
-    int rc = parse_arguments(&run, argc, argv);
+    int rc = k_parse_arguments(&run, argc, argv);
     if (rc != 0)
         goto out;
     if (run.shortcut) {
@@ -579,15 +337,6 @@ int pst_conformance_main(int argc, char **argv)
 out:
     if (shared)
         (void)munmap(shared, sizeof(*shared));
-    json_decref(run.quirks);
-    free(run.path);
-    k_free(run.only);
-    k_free(run.config.scheme);
-    for (size_t i = 0; i < run.config.n_options; i++) {
-        char *name = NULL;
-        memcpy(&name, &run.config.options[i].name, sizeof(name));
-        k_free(name);
-    }
-    k_free(run.config.options);
+    k_run_fini(&run);
     return rc;
 }

@@ -59,6 +59,7 @@ struct k_shared { /* in memory shared by both */
     atomic_bool has_written; /* something may lie in the store now */
     size_t used;
     char step[512];
+    char operation[32];   /* the last one submitted */
     char text[24 * 1024]; /* lines */
 };
 
@@ -213,6 +214,10 @@ void k_sweep(struct k_test *t);
 
 /* ---- operations (call.c) ------------------------------------------------------------------------- */
 
+/* What a requirement needs at least, for the arguments of k_need. */
+#define K_READS (PST_CAP_READ | PST_CAP_LIST)
+#define K_WRITES (PST_CAP_READ | PST_CAP_STAT | PST_CAP_LIST)
+
 enum k_slot {
     K_READ,
     K_STAT,
@@ -275,6 +280,11 @@ enum { K_IDLE, K_SUBMITTING, K_PENDING, K_DONE };
 #define K_SPANS_MAX 64
 #define K_HEAPS 3           /* op_alloc memory: each larger than the one before, made when needed */
 #define K_NOT_ANSWERED 1000 /* k_call_run: it never completed, and that has been reported */
+
+struct k_copy {
+    struct k_copy *next;
+    char data[];
+};
 
 struct k_call {
     struct k_store *store;
@@ -351,7 +361,11 @@ const char *k_slot_name(enum k_slot slot);
 bool k_has_slot(const struct k_store *s, enum k_slot slot);
 unsigned char *k_call_bytes(struct k_call *c, uint64_t *n); /* what was read, gathered; free() */
 
-/* Called by host.c. */
+/* Between the files that make a call (place.c, dst.c, call.c) and host.c. */
+void k_place_all(struct k_call *c);
+void k_call_register(struct k_call *c);
+size_t k_result_size(const struct k_call *c); /* as this host's minor has it */
+void *k_dup_array(const void *array, size_t n, size_t size);
 struct k_call *k_call_find(struct k_host *host, const pst_op *op);
 void k_call_completed(struct k_call *c, pst_rc rc);
 pst_rc k_call_grant(struct k_call *c, const pst_dst_args *args, pst_dst_grant *grant);
@@ -380,6 +394,13 @@ struct k_attrs {
 };
 pst_str k_etag(const struct k_attrs *a);
 
+/* Calls ready to be run or to be given more. */
+struct k_source;
+struct k_call *k_new_stat(struct k_store *s, pst_str key);
+struct k_call *k_new_read(struct k_store *s, pst_str key, uint64_t offset, uint64_t length);
+struct k_call *k_new_put(struct k_store *s, pst_str key, const struct k_source *src, uint64_t size);
+uint64_t k_align_up(const struct k_store *s, uint64_t n); /* to the store's io_align */
+
 pst_rc k_put(struct k_store *s, pst_str key, uint64_t size, uint64_t seed);
 bool k_make(struct k_store *s, pst_str key, uint64_t size, uint64_t seed); /* must succeed */
 pst_rc k_stat(struct k_store *s, pst_str key, struct k_attrs *out);
@@ -404,8 +425,26 @@ pst_rc k_list(struct k_store *s, struct k_listing *l);
 bool k_lists_by_cursor(struct k_store *s);
 bool k_lists_by_token(struct k_store *s);
 void k_entries_fini(struct k_entries *e);
+pst_str k_dup_str(pst_str s); /* k_free_str */
+void k_free_str(pst_str s);
 void k_entries_add(struct k_entries *e, const pst_entry *entry);
 const pst_entry *k_entries_find(const struct k_entries *e, pst_str key);
+
+/* Exactly the keys of the corpus below l->prefix and behind l->start_after, each once (group_list.c). */
+struct k_corpus;
+void k_check_complete(struct k_test *t, const struct k_corpus *c, const struct k_listing *l,
+                      pst_rc rc, const char *what);
+/* Both ways to list, where the store has both: for (unsigned way = 0; k_next_way(s, &way, &l);) */
+bool k_next_way(struct k_store *s, unsigned *way, struct k_listing *l);
+/* A copy or rename, run. */
+struct k_call *k_run_copy(struct k_store *s, enum k_slot slot, pst_str from, pst_str to,
+                          uint32_t flags, const pst_attr *attr);
+/* Run a read, which must give the object's bytes in its range (group_mem.c). */
+struct k_object;
+void k_read_and_check(struct k_call *c, const struct k_object *o, const char *what);
+bool k_has_bytes(struct k_call *c, const struct k_object *o, uint64_t offset, uint64_t n);
+/* The result of a put, copy or commit names size and etag as stat does (group_write.c). */
+void k_check_put(struct k_store *s, const struct k_call *c, pst_str key, uint64_t size);
 
 /* An object to read: made with exactly `size` bytes, or with profile ro the best one found. */
 struct k_object {
@@ -472,6 +511,7 @@ bool k_tour_next(struct k_tour *tour);
 bool k_tour_check_or(struct k_tour *tour, pst_rc also);
 bool k_tour_check(struct k_tour *tour);
 void k_tour_done(struct k_tour *tour);
+void k_tour_run(struct k_store *s); /* all of them, each must have its outcome */
 
 /* State of the process that a plugin must leave alone. */
 struct k_process {
@@ -501,6 +541,31 @@ struct k_elf {
 };
 bool k_elf_read(const char *path, struct k_elf *out);
 void k_elf_fini(struct k_elf *elf);
+
+/* ---- the command line (arguments.c) ------------------------------------------------------------- */
+
+struct json_t;
+struct k_run { /* the command line */
+    struct k_config config;
+    const char *uri, *json_path, *junit_path, *quirks_path;
+    const char **only;
+    char *path; /* the plugin's, resolved */
+    size_t n_only;
+    struct json_t *quirks;
+    int (*shortcut)(void); /* --list and the like: print and stop */
+};
+
+#define K_STATIC_MAX 16
+extern struct k_static {
+    const char *name;
+    pst_plugin_open_1_fn entry;
+} k_static[K_STATIC_MAX]; /* plugins that are linked in */
+extern size_t k_n_static;
+
+/* Say what is wrong with the command line, on stderr; returns 2. */
+int k_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
+int k_parse_arguments(struct k_run *run, int argc, char **argv); /* 0, or the exit code */
+void k_run_fini(struct k_run *run);
 
 /* ---- output (output.c) --------------------------------------------------------------------------- */
 

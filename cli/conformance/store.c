@@ -302,6 +302,7 @@ pst_rc k_open_failing(struct k_host *host, int at, bool *has_failed)
     pst_error err = PST_ERROR_INIT;
     if (!k_enter(host, &plugin))
         return PST_E_INTERNAL;
+    k_step(host->test, "store_open, whose allocation number %d fails", at);
     atomic_store(&host->fail_alloc_at, at);
     pst_rc rc = open_backend(host, plugin, &backend, &err);
     *has_failed = atomic_exchange(&host->fail_alloc_at, 0) == 0;

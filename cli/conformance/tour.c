@@ -288,3 +288,13 @@ void k_tour_done(struct k_tour *tour)
     k_call_free(c);
     tour->call = NULL;
 }
+
+void k_tour_run(struct k_store *s)
+{
+    struct k_tour tour = {.store = s};
+    while (k_tour_next(&tour)) {
+        (void)k_call_run(tour.call);
+        (void)k_tour_check(&tour);
+        k_tour_done(&tour);
+    }
+}
