@@ -122,8 +122,8 @@ typedef struct pst_remove_result { /* a missing key is OK: what was asked for is
 #define PST_LIST_RECURSIVE 1u  /* no delimiter: every object below the prefix */
 #define PST_LIST_UNORDERED 2u  /* the caller does without order: send what is quick */
 #define PST_LIST_EMPTY_DIRS 4u /* with RECURSIVE: also directories without an entry, as PREFIX */
-/* The delimiter is '/' unless RECURSIVE. max_entries 0: as many to a page as you like. start_after is
- * compared with the key of each entry, of a PREFIX too. */
+/* The delimiter is '/' unless RECURSIVE. max_entries 0: as many to a page as you like. Only
+ * keys above start_after; a PREFIX that has such keys below it may come with them. */
 typedef struct pst_list_args {
     uint32_t struct_size, flags;
     pst_str prefix, start_after, page_token; /* page_token: `list` only, empty at first */
