@@ -117,9 +117,39 @@ static void round_trip(struct k_test *t, uint64_t cap)
     }
 }
 
+/* Each alone: it comes back, or is refused before anything is written. */
+static void keep_or_refuse(struct k_store *s, const char *name, size_t offset, pst_str value)
+{
+    struct k_test *t = s->test;
+    pst_attr attr = {.struct_size = sizeof(attr)};
+    pst_str key = k_key(t, "attribute-%s", name);
+    memcpy((char *)&attr + offset, &value, sizeof(value));
+    pst_rc rc = put_attr(s, key, &attr);
+    if (rc != PST_OK) {
+        if (k_that(t, rc == PST_E_INVALID, "expected %s to be kept or refused with INVALID, got %s",
+                   name, k_rc_name(rc)))
+            (void)k_absent(s, key);
+        return;
+    }
+    struct k_call *c = k_new_stat(s, key);
+    (void)k_call_run(c);
+    pst_str got;
+    memcpy(&got, (const char *)&c->out.attr + offset, sizeof(got));
+    if (k_want(c, PST_OK, "stat"))
+        k_that(t, k_str_eq(got, value), "expected %s %s, got %s", name, k_show(value), k_show(got));
+    k_call_free(c);
+}
+
 void k_WRITE_022(struct k_test *t)
 {
     round_trip(t, PST_CAP_CONTENT_TYPE);
+    struct k_store *s = &t->store;
+    if (!s->backend || !(s->caps & PST_CAP_CONTENT_TYPE) || !(s->caps & PST_CAP_PUT))
+        return;
+    keep_or_refuse(s, "content_language", offsetof(pst_attr, content_language), PST_STR("de-AT"));
+    keep_or_refuse(s, "content_disposition", offsetof(pst_attr, content_disposition),
+                   PST_STR("attachment; filename=\"a b\""));
+    keep_or_refuse(s, "cache_control", offsetof(pst_attr, cache_control), PST_STR("no-store"));
 }
 
 void k_WRITE_023(struct k_test *t)

@@ -32,6 +32,8 @@ static void check_range(struct k_store *s, const struct k_object *o, uint64_t of
                        (want == 0 || memcmp(c->snapshot, o->data + offset, (size_t)want) == 0),
                    "expected the object's bytes at %llu (%s), got other ones",
                    (unsigned long long)offset, way);
+        k_that(t, want > 0 || c->n_dst_calls == 0,
+               "expected no dst() where there is nothing to read, got %u", c->n_dst_calls);
         k_call_free(c);
     }
 }

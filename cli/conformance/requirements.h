@@ -197,7 +197,7 @@ K_REQ(READ, 003, RO, "A range gives exactly its bytes, cut short only at the obj
       "plugin.h, pst_read_result")
 K_REQ(READ, 004, RO,
       "A read at or beyond the end gives OK and nothing, whatever the offset, on an "
-      "empty object too.",
+      "empty object too, and does not ask dst().",
       "plugin.h, pst_read_args")
 K_REQ(READ, 005, RO, "A read of length 0 gives OK and nothing.", "plugin.h, pst_read_args")
 K_REQ(READ, 006, RO, "object_size is the size of the object or PST_UNKNOWN.",
@@ -274,7 +274,10 @@ K_REQ(WRITE, 020, RW,
       "plugin.h, PST_PUT_CREATE_ONLY")
 K_REQ(WRITE, 021, RW, "An upload over an object leaves the old one until commit, then replaces it.",
       "docs/abi.md, writing")
-K_REQ(WRITE, 022, RW, "CONTENT_TYPE: content type and content encoding come back with stat.",
+K_REQ(WRITE, 022, RW,
+      "CONTENT_TYPE: content type and content encoding come back with stat; other text attributes "
+      "do, "
+      "or are refused with INVALID.",
       "base.h, pst_attr")
 K_REQ(WRITE, 023, RW, "USER_META: user metadata comes back with stat, from put and from an upload.",
       "base.h, pst_attr")

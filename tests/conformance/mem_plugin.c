@@ -585,6 +585,10 @@ static struct object *new_object(pst_str key, uint64_t size, const pst_attr *att
 static pst_rc check_attr(pst_op *op, pst_str key, const pst_attr *attr)
 {
     size_t total = 0;
+    if (attr->content_language.len + attr->content_disposition.len + attr->cache_control.len +
+            attr->storage_class.len >
+        0)
+        return fail(op, PST_E_INVALID, key, "only content type and encoding are kept here");
     if (!PST_HAS(pst_attr, attr, n_user_meta))
         return PST_OK;
     for (size_t i = 0; i < attr->n_user_meta; i++)
