@@ -264,12 +264,13 @@ static void test_lines__read_is_not_starved_by_what_needs_no_memory(void **state
 }
 
 /* 7. A job of the plugin's own that never ends, such as its loop, holds nothing up. */
-static atomic_int second_came, job_ended;
+static atomic_int both_in_line, second_came, job_ended;
 
 static void complete_and_stay(void *arg)
 {
     const struct timespec tick = {.tv_nsec = 1000000};
     pst_op *op = arg;
+    puppet_wait_count(&both_in_line, 1); /* so that this completion is what sets the second off */
     op->host->complete(op->host, op, PST_E_NOT_FOUND);
     for (int i = 0; i < 5000 && !atomic_load(&second_came); i++)
         nanosleep(&tick, NULL);
@@ -293,6 +294,7 @@ static void test_exec__endless_job_does_not_hold_up_the_next_submit(void **state
 {
     const pst_context_options options = {.struct_size = sizeof(options), .max_in_flight = 1};
     (void)state;
+    atomic_store(&both_in_line, 0);
     atomic_store(&second_came, 0);
     atomic_store(&job_ended, 0);
     puppet.hooks.read = first_from_a_loop;
@@ -301,6 +303,7 @@ static void test_exec__endless_job_does_not_hold_up_the_next_submit(void **state
     assert_int_equal(pst_queue_new(context, &queue, NULL), PST_OK);
     submit(store, 1);
     submit(store, 2);
+    atomic_store(&both_in_line, 1);
     assert_int_equal(reap(), PST_E_NOT_FOUND);
     assert_int_equal(reap(), PST_OK);
     assert_int_equal(atomic_load(&second_came), 1);
