@@ -155,7 +155,7 @@ pst_rc k_call_submit_once(struct k_call *c)
     unsigned char *result_before = k_dup_array(c->result, 1, c->result_len);
     if (c->op->scratch)
         memset(c->op->scratch, 0, c->store->plugin->op_scratch);
-    (void)snprintf(t->shared->operation, sizeof(t->shared->operation), "%s", name);
+    atomic_store(&t->shared->last_slot, (unsigned)c->slot + 1);
     c->exec_said_busy = false;
     c->started_ns = k_now_ns();
     atomic_fetch_add(&c->host->n_outstanding, 1);

@@ -157,8 +157,6 @@ pst_rc k_put(struct k_store *s, pst_str key, uint64_t size, uint64_t seed)
     struct k_call *c = k_new_put(s, key, src, size);
     pst_rc rc = k_call_run(c);
     k_source_bury(src);
-    if (rc < 0)
-        k_step(s->test, "put of %s: %s: %s", k_show(key), k_rc_name(rc), c->error.message);
     k_call_free(c);
     return rc;
 }

@@ -150,9 +150,11 @@ static void describe_end(struct k_shared *shared, int status, bool timed_out, ui
                          char *text, size_t size)
 {
     char line[800], where[600];
+    unsigned last = atomic_load(&shared->last_slot);
+    bool has_last = last > 0 && last <= K_N_SLOTS;
     (void)snprintf(where, sizeof(where), "%s%s%s%s", shared->step,
-                   shared->operation[0] ? " (last operation: " : "", shared->operation,
-                   shared->operation[0] ? ")" : "");
+                   has_last ? " (last operation: " : "",
+                   has_last ? k_slot_name((enum k_slot)(last - 1)) : "", has_last ? ")" : "");
     if (timed_out)
         (void)snprintf(line, sizeof(line), "expected an end within %u s, got none, while: %s",
                        timeout_s, where);

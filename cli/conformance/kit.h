@@ -59,8 +59,8 @@ struct k_shared { /* in memory shared by both */
     atomic_bool has_written; /* something may lie in the store now */
     size_t used;
     char step[512];
-    char operation[32];   /* the last one submitted */
-    char text[24 * 1024]; /* lines */
+    atomic_uint last_slot; /* of the last operation submitted, from 1; 0: none yet */
+    char text[24 * 1024];  /* lines */
 };
 
 /* Say what is being done now: a crash or a hang is reported with it. */
