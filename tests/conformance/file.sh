@@ -3,8 +3,10 @@
 set -euo pipefail
 plugin=$1
 profile=$2
-place=$(mktemp -d)
-trap 'rm -rf "$place"' EXIT
+temp=$(mktemp -d)
+trap 'rm -rf "$temp"' EXIT
+place=$temp/place
+mkdir "$place"
 
 # Profile ro reads what is there.
 mkdir -p "$place/some/dir"
@@ -14,11 +16,10 @@ printf x >"$place/some/dir/one byte"
 for i in $(seq 40); do
     echo "object $i" >"$place/some/dir/number $i"
 done
-find "$place" -printf '%P %s %T@\n' | sort >"$place.before"
+find "$place" -printf '%P %s %T@\n' | sort >"$temp/before"
 
 "$PST_TEST_BIN/penstock" conformance "$plugin" --uri "file://$place/" --profile "$profile"
 
-find "$place" -printf '%P %s %T@\n' | sort >"$place.after"
+find "$place" -printf '%P %s %T@\n' | sort >"$temp/after"
 # The top directory's own time may change; nothing else may.
-diff <(tail -n +2 "$place.before") <(tail -n +2 "$place.after")
-rm -f "$place.before" "$place.after"
+diff <(tail -n +2 "$temp/before") <(tail -n +2 "$temp/after")
