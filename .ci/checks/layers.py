@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """layers.py [ROOT]: who may include what.
 
-    util < core < io < data   a folder of sdk/src sees itself and those before it, and public headers
+    util < core < codec < io < data   a folder of sdk/src sees itself and those before it, and public headers
     sdk/src/net               sees util only: it links nothing of the core
     plugins/*                 <penstock/plugin.h>, <penstock/sync.h>, system headers, their own folder
     cli, examples, bench      public headers, their own folder
@@ -17,8 +17,9 @@ import sys
 
 ROOT = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else ".")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
-LAYERS = {"util": {"util"}, "core": {"util", "core"}, "io": {"util", "core", "io"},
-          "data": {"util", "core", "io", "data"}, "net": {"util", "net"}}
+LAYERS = {"util": {"util"}, "core": {"util", "core"}, "codec": {"util", "core", "codec"},
+          "io": {"util", "core", "codec", "io"},
+          "data": {"util", "core", "codec", "io", "data"}, "net": {"util", "net"}}
 PLUGIN_HEADERS = {"penstock/plugin.h", "penstock/sync.h", "penstock/services.h"}
 # What plugin.h builds on; a plugin gets them through it.
 VENDOR_PUBLIC = PLUGIN_HEADERS | {"penstock/base.h", "penstock/status.h"}

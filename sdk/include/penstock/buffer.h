@@ -2,7 +2,7 @@
 #ifndef PENSTOCK_BUFFER_H
 #define PENSTOCK_BUFFER_H
 
-#include <penstock/status.h>
+#include <penstock/context.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -23,6 +23,27 @@ PST_API pst_buffer *pst_buffer_ref(pst_buffer *buffer);
 
 /* Drop one reference; the last one gives the memory back. NULL is allowed. */
 PST_API void pst_buffer_unref(pst_buffer *buffer);
+
+/* Make a buffer of `size` bytes for the application to fill: for reads into it, or for a writer that
+ * takes it without a copy. Huge pages are advised, memory is reused, the bytes are not cleared.
+ * `align`: a power of two up to 2 MiB, 0 for 64. The memory counts as handed out.
+ * Ownership: pst_buffer_unref. Errors: INVALID (align), NO_MEMORY. */
+PST_API PST_NODISCARD pst_rc pst_buffer_alloc(pst_context *context, size_t size, size_t align,
+                                              pst_buffer **out, pst_error *err);
+
+/* Make a buffer of memory that is yours. `release(arg)` runs once, on any thread, when the last
+ * reference goes; until then the bytes must not change. Errors: NO_MEMORY, then release never runs. */
+PST_API PST_NODISCARD pst_rc pst_buffer_wrap(void *data, size_t size, void (*release)(void *arg),
+                                             void *arg, pst_buffer **out, pst_error *err);
+
+/* Borrow the bytes for writing: only of a buffer from pst_buffer_alloc or pst_buffer_wrap, and only
+ * while nobody else has a reference. NULL otherwise, and when the size is 0. */
+PST_API void *pst_buffer_writable(pst_buffer *buffer);
+
+/* Make a buffer that shows `size` bytes at `offset` of another and keeps it alive; nothing is copied.
+ * Errors: INVALID beyond the end, NO_MEMORY. */
+PST_API PST_NODISCARD pst_rc pst_buffer_slice(pst_buffer *buffer, size_t offset, size_t size,
+                                              pst_buffer **out, pst_error *err);
 
 #ifdef __cplusplus
 }

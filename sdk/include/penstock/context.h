@@ -52,6 +52,14 @@ typedef struct pst_context_options {
     pst_log_fn log;          /* NULL: nothing is logged anywhere */
     void *log_arg;
     uint32_t log_level, reserved0;
+    /* Where the memory of buffers comes from, for hosts with pinned or shared memory. NULL: anonymous
+     * mappings with huge pages advised. `map` gives `bytes` (a multiple of 2 MiB) aligned to 2 MiB, or
+     * NULL; `unmap` takes exactly that back. Any thread; the last unmap may come after
+     * pst_context_free, when the last buffer goes. Both or neither. */
+    void *(*memory_map)(void *arg, size_t bytes);
+    void (*memory_unmap)(void *arg, void *memory, size_t bytes);
+    void *memory_arg, *reserved1;
+    uint64_t idle_memory_bytes; /* kept for reuse while unused; 0: as much as the budget */
 } pst_context_options;
 
 /* Make a context. `options` may be NULL. Threads start on first use.
@@ -73,6 +81,10 @@ typedef struct pst_stats {
     uint64_t handed_out_bytes; /* in buffers that the application still holds */
     uint64_t abandoned_ops;    /* past their deadline, completion still awaited */
     uint32_t threads, fork_generation;
+    uint64_t mapped_bytes, peak_mapped_bytes; /* memory of buffers, in use or kept */
+    uint64_t idle_bytes;                      /* ... of it kept for reuse */
+    uint64_t maps, reuses;                    /* arenas made, and taken from those kept */
+    uint64_t ranges, hedges, hedges_won;      /* requests that reads were split into; second ones */
 } pst_stats;
 PST_API void pst_context_stats(pst_context *context, pst_stats *out);
 

@@ -37,6 +37,30 @@ PST_API PST_NODISCARD pst_rc pst_get_many(pst_store *store, const pst_get_item *
                                           const pst_many_options *options, const pst_call *call,
                                           pst_get_result *results, pst_error *err);
 
+typedef struct pst_range {
+    uint64_t offset, length; /* length PST_UNKNOWN: to the end */
+} pst_range;
+
+typedef struct pst_ranges_options {
+    uint32_t struct_size;
+    uint32_t max_in_flight; /* requests at once; 0: 16 */
+    uint64_t
+        merge_gap_bytes; /* ranges this near share a request; 0: 64 KiB; PST_UNKNOWN: none do */
+    uint64_t merge_max_bytes;     /* of a shared request; 0: 8 MiB */
+    const pst_read_options *read; /* NULL, or options of each read */
+    void *reserved0;
+} pst_ranges_options;
+
+/* Read many ranges of one object, all of one version. Ranges may come in any order, overlap and
+ * repeat; near ones are read by one request, and their results are views of its buffer. results[i]
+ * belongs to ranges[i], each as pst_get_range would give it. *n_requests (or NULL) tells how many
+ * requests it took. Ownership: pst_get_results_free(results, n), after a failure too.
+ * Errors: as pst_get_many; CHANGED, for all that were not read yet, when the object was replaced. */
+PST_API PST_NODISCARD pst_rc pst_get_ranges(pst_store *store, pst_str key, const pst_range *ranges,
+                                            size_t n, const pst_ranges_options *options,
+                                            const pst_call *call, pst_get_result *results,
+                                            size_t *n_requests, pst_error *err);
+
 /* Release the buffers and errors in `results` (the array itself is the caller's). */
 PST_API void pst_get_results_free(pst_get_result *results, size_t n);
 

@@ -17,17 +17,37 @@ extern "C" {
 
 #define PST_READ_EXACT 1u          /* a range cut short by the object's end is RANGE */
 #define PST_READ_ALLOW_UNPINNED 2u /* read weakly versioned objects in parallel all the same */
+#define PST_READ_CRC32C 4u         /* tell info->crc32c, computed while the bytes are in cache */
+#define PST_READ_VERIFY 8u         /* compare with the checksum that the store keeps, if it does */
+#define PST_READ_EXPECT_CRC32C 16u /* compare with expected_crc32c; else DATA_LOSS, naming both */
+#define PST_DECODE_NEVER 0u        /* the bytes as they are stored */
+#define PST_DECODE_BY_NAME 1u      /* decompress keys that end in ".zst" */
+#define PST_DECODE_ZSTD 2u         /* decompress; DATA_LOSS, naming the offset, if it is no zstd */
+#define PST_HEDGE_AUTO UINT32_MAX  /* after three times the median of the ranges so far */
 typedef struct pst_read_options {
     uint32_t struct_size, flags;
-    pst_str if_match; /* an etag; else PRECONDITION */
-    pst_str version;  /* one old version, where the provider keeps them */
+    pst_str if_match;         /* an etag; else PRECONDITION */
+    pst_str version;          /* one old version, where the provider keeps them */
+    uint64_t part_bytes;      /* length of the ranges after the first; 0: adapted to the store */
+    uint32_t max_in_flight;   /* ranges at once, at most 64; 0: adapted to the store */
+    uint32_t hedge_after_ms;  /* ask a second time for a range that takes longer; 0: never */
+    uint32_t expected_crc32c; /* with PST_READ_EXPECT_CRC32C; of what is delivered */
+    uint32_t decode;          /* PST_DECODE_* */
 } pst_read_options;
 
 /* What a read learned about the object beside its bytes. */
 typedef struct pst_read_info {
     uint32_t struct_size, etag_strength;
-    uint64_t object_size;
-    char etag[1104]; /* NUL-terminated */
+    uint64_t object_size; /* as stored */
+    char etag[1104];      /* NUL-terminated */
+    uint64_t n_read;      /* bytes delivered */
+    uint64_t elapsed_ns;
+    uint64_t part_bytes;    /* of the longest range */
+    uint32_t n_ranges;      /* requests that succeeded */
+    uint32_t max_in_flight; /* most at once */
+    uint32_t n_retries, n_hedges, n_hedges_won;
+    uint32_t has_crc32c, crc32c; /* of the bytes delivered, in host byte order */
+    uint32_t is_verified;        /* PST_READ_VERIFY found a checksum of the store, and it agrees */
 } pst_read_info;
 
 /* Read a whole object. The first reply tells the size, the rest comes in parallel ranges into the
@@ -58,26 +78,53 @@ PST_API PST_NODISCARD pst_rc pst_get_into(pst_store *store, pst_str key, uint64_
                                           const pst_call *call, size_t *n_read, pst_read_info *info,
                                           pst_error *err);
 
+/* The same into several spans, filled in their order. */
+PST_API PST_NODISCARD pst_rc pst_get_into_iov(pst_store *store, pst_str key, uint64_t offset,
+                                              const pst_iov *dst, size_t n_dst,
+                                              const pst_read_options *options, const pst_call *call,
+                                              size_t *n_read, pst_read_info *info, pst_error *err);
+
+/* pst_get and pst_get_range that compare the CRC-32C of the bytes delivered with `checksum`:
+ * "crc32c:e3069283", or just the digits; when it is empty, as PST_READ_VERIFY does.
+ * Errors: DATA_LOSS naming the checksum wanted and the one found; INVALID for other texts. */
+PST_API PST_NODISCARD pst_rc pst_get_with_validation(pst_store *store, pst_str key,
+                                                     pst_str checksum,
+                                                     const pst_read_options *options,
+                                                     const pst_call *call, pst_buffer **out,
+                                                     pst_read_info *info, pst_error *err);
+PST_API PST_NODISCARD pst_rc pst_get_range_with_validation(pst_store *store, pst_str key,
+                                                           uint64_t offset, uint64_t length,
+                                                           pst_str checksum,
+                                                           const pst_read_options *options,
+                                                           const pst_call *call, pst_buffer **out,
+                                                           pst_read_info *info, pst_error *err);
+
 #define PST_WRITE_CREATE_ONLY 1u /* EXISTS when the key is there */
 typedef struct pst_write_options {
     uint32_t struct_size, flags;
-    uint64_t size_hint;     /* writer: expected size; 0 or PST_UNKNOWN if not known */
-    uint64_t part_bytes;    /* writer: 0: chosen from the store's limits and the size hint */
-    pst_str if_match;       /* replace only this content; else PRECONDITION */
-    const pst_attr *attr;   /* content type, encoding, user metadata; NULL for none */
-    uint32_t sums;          /* 1 << PST_SUM_*: compute and hand to the store */
-    uint32_t max_in_flight; /* writer: parts on their way at once; 0: 4 */
+    uint64_t size_hint;        /* writer: expected size; 0 or PST_UNKNOWN if not known */
+    uint64_t part_bytes;       /* writer: 0: chosen from the store's limits and the size hint */
+    pst_str if_match;          /* replace only this content; else PRECONDITION */
+    const pst_attr *attr;      /* content type, encoding, user metadata; NULL for none */
+    uint32_t sums;             /* 1 << PST_SUM_*: compute and hand to the store */
+    uint32_t max_in_flight;    /* writer: parts on their way at once; 0: 4 */
+    int32_t zstd_level;        /* 1 to 22 compresses, 0 does not; anything else is INVALID */
+    uint32_t zstd_workers;     /* frames compressed side by side; 0: the context's cpu_threads */
+    uint64_t zstd_frame_bytes; /* of input in one frame, 64 KiB to 1 GiB; 0: 4 MiB */
 } pst_write_options;
 
 typedef struct pst_write_result {
     uint32_t struct_size, etag_strength;
-    uint64_t size;    /* bytes written, equal to what the store holds */
+    uint64_t size;    /* bytes that the store holds */
     uint32_t n_parts; /* 0: one put */
     uint32_t has_crc32c;
-    uint32_t crc32c; /* of the whole object, host byte order */
+    uint32_t crc32c; /* of the bytes written, host byte order */
     uint32_t reserved0;
     char etag[1104];
     char version[1104];
+    uint64_t bytes_written; /* as the application gave them; `size` is what is stored */
+    double ratio;           /* bytes_written / size; 1 for an empty object */
+    char checksum[24];      /* "crc32c:e3069283" of the bytes written, "" if none was asked for */
 } pst_write_result;
 
 /* Write a whole object from `src`; readers see the old one or the new one, never a part.

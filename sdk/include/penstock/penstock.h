@@ -11,6 +11,7 @@
 #include <penstock/object.h>
 #include <penstock/plugins.h>
 #include <penstock/queue.h>
+#include <penstock/reader.h>
 #include <penstock/status.h>
 #include <penstock/store.h>
 #include <penstock/sum.h>

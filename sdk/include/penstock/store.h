@@ -22,6 +22,18 @@ PST_API PST_NODISCARD pst_rc pst_store_open(pst_context *context, pst_str uri,
                                             const pst_kv *options, size_t n_options,
                                             pst_store **out, pst_error *err);
 
+/* Open with settings for a purpose, which `options` may still change. direct_io: a local path without
+ * the page cache, so file:///p opens direct:///p. high_performance: the same for local paths, with a
+ * deeper queue and registered buffers. URIs of other schemes open as pst_store_open would. Otherwise
+ * as pst_store_open. */
+PST_API PST_NODISCARD pst_rc pst_store_open_direct_io(pst_context *context, pst_str uri,
+                                                      const pst_kv *options, size_t n_options,
+                                                      pst_store **out, pst_error *err);
+PST_API PST_NODISCARD pst_rc pst_store_open_high_performance(pst_context *context, pst_str uri,
+                                                             const pst_kv *options,
+                                                             size_t n_options, pst_store **out,
+                                                             pst_error *err);
+
 PST_API pst_store *pst_store_ref(pst_store *store);
 
 /* Drop one reference. The last one cancels what is in flight and waits at most a second for it. */

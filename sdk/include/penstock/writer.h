@@ -27,6 +27,23 @@ PST_API PST_NODISCARD pst_rc pst_writer_open(pst_store *store, pst_str key,
 PST_API PST_NODISCARD pst_rc pst_writer_write(pst_writer *writer, const void *data, size_t len,
                                               pst_error *err);
 
+/* Lend memory of the next part: *out gets at least 1 byte and at most `want`, *len says how many.
+ * Fill it from its start, then say with pst_writer_commit how much of it counts: no copy is made
+ * unless the writer compresses. Blocks like write. Any other call but free and cancel gives the
+ * memory back unused. Errors: as write; INVALID for want 0. */
+PST_API PST_NODISCARD pst_rc pst_writer_reserve(pst_writer *writer, size_t want, void **out,
+                                                size_t *len, pst_error *err);
+
+/* Append the first `len` bytes of what reserve lent; 0 gives it back. Errors: as write; INVALID for
+ * more than was lent, or nothing was. */
+PST_API PST_NODISCARD pst_rc pst_writer_commit(pst_writer *writer, size_t len, pst_error *err);
+
+/* Append the bytes of `buffer` without a copy: a reference is taken until they have travelled. Bytes
+ * that cannot become a part as they are (too few, or not aligned as the store wants) are copied.
+ * They count against the budget while they travel. Errors: as write. */
+PST_API PST_NODISCARD pst_rc pst_writer_write_owned(pst_writer *writer, pst_buffer *buffer,
+                                                    pst_error *err);
+
 /* Wait for all parts and publish the object: the only commit. `result` may be NULL. Where the commit
  * itself failed with PST_ERR_RETRYABLE it may be called again; after success it gives the same result.
  * Errors: DATA_LOSS when the store holds another size than was written; with PST_ERR_MAYBE_APPLIED the
