@@ -280,6 +280,7 @@ static void destroy(struct k_call *c)
         copy = next;
     }
     k_free(c->statuses);
+    k_free(c->errors);
     k_free(c);
 }
 

@@ -101,6 +101,25 @@ static void check_frame(struct k_call *c, const char *what, const void *frame, s
     }
 }
 
+static void check_errors(struct k_call *c)
+{
+    struct k_test *t = c->host->test;
+    for (size_t i = 0; c->errors && i < c->in.remove.n_keys; i++) {
+        const unsigned char *at = c->errors + i * K_ERROR_STRIDE;
+        uint32_t struct_size = 0;
+        memcpy(&struct_size, at, sizeof(struct_size));
+        bool has_tail = true;
+        for (size_t k = sizeof(pst_error); k < K_ERROR_STRIDE; k++)
+            has_tail &= at[k] == K_POISON;
+        if (!k_that(
+                t, struct_size == K_ERROR_STRIDE && has_tail,
+                "expected the error of key %zu to keep its struct_size and what lies beyond the "
+                "plugin's pst_error, got them changed",
+                i))
+            return;
+    }
+}
+
 static bool is_terminated(const char *text, size_t size)
 {
     return memchr(text, '\0', size) != NULL;
@@ -185,6 +204,9 @@ void k_call_completed(struct k_call *c, pst_rc rc)
     if (c->statuses) {
         c->live.remove.status = k_dup_array(c->statuses, c->in.remove.n_keys, sizeof(pst_rc));
         c->statuses = c->live.remove.status;
+        check_errors(c);
+        if (c->errors)
+            c->errors = k_dup_array(c->errors, c->in.remove.n_keys, K_ERROR_STRIDE);
     }
     take_snapshot(c);
     for (size_t i = 0; i < K_HEAPS; i++)

@@ -199,13 +199,20 @@ static uint32_t crc32c(const unsigned char *p, size_t n)
     return ~crc;
 }
 
-static pst_sum make_sum(const struct k_source *src, bool is_right)
+/* As a host has it whose pst_sum is longer. */
+struct long_sum {
+    pst_sum sum;
+    unsigned char tail[16];
+};
+
+static struct long_sum make_sum(const struct k_source *src, bool is_right)
 {
-    pst_sum sum = {.algorithm = PST_SUM_CRC32C, .length = 4};
+    struct long_sum x = {.sum = {.algorithm = PST_SUM_CRC32C, .length = 4}};
+    memset(x.tail, K_POISON, sizeof(x.tail));
     uint32_t crc = crc32c(src->iov[0].ptr, src->iov[0].len) ^ (is_right ? 0 : 0x100);
     for (unsigned i = 0; i < 4; i++)
-        sum.bytes[i] = (uint8_t)(crc >> (24 - 8 * i));
-    return sum;
+        x.sum.bytes[i] = (uint8_t)(crc >> (24 - 8 * i));
+    return x;
 }
 
 static void put_sum(struct k_store *s, bool is_right)
@@ -213,10 +220,14 @@ static void put_sum(struct k_store *s, bool is_right)
     struct k_test *t = s->test;
     pst_str key = k_key(t, "sum-%d", is_right);
     struct k_source *src = k_source_new("put", 5000, 1, 0, 0);
-    pst_sum sum = make_sum(src, is_right);
+    /* Another algorithm comes first: sums are found by stride. */
+    struct long_sum sums[2] = {make_sum(src, is_right), make_sum(src, is_right)};
+    sums[0].sum.algorithm = PST_SUM_CRC64NVME;
+    sums[0].sum.length = 8;
     struct k_call *c = k_new_put(s, key, src, 5000);
-    c->in.put.sums = &sum;
-    c->in.put.n_sums = 1;
+    c->in.put.sums = &sums[is_right ? 1 : 0].sum;
+    c->in.put.n_sums = is_right ? 1 : 2;
+    c->in.put.sum_stride = sizeof(sums[0]);
     (void)k_call_run(c);
     if (is_right) {
         if (k_want(c, PST_OK, "put with a right sum"))
@@ -236,12 +247,13 @@ static void upload_sum(struct k_store *s)
     pst_str key = k_key(t, "sum-of-part");
     if (k_writer_open(&w, s, key, 1)) {
         struct k_source *src = k_source_new("upload_part", 5000, 1, 0, 0);
-        pst_sum sum = make_sum(src, false);
+        struct long_sum x = make_sum(src, false);
         struct k_call *c = k_call_new(s, K_UPLOAD_PART, w.upload);
         c->in.part.src = src->iov;
         c->in.part.n_src = src->n;
-        c->in.part.sums = &sum;
+        c->in.part.sums = &x.sum;
         c->in.part.n_sums = 1;
+        c->in.part.sum_stride = sizeof(x);
         (void)k_call_run(c);
         k_that(t, c->rc < 0, "expected a part with a wrong sum to fail, got %s", k_rc_name(c->rc));
         k_source_bury(src);

@@ -381,3 +381,27 @@ void k_READ_017(struct k_test *t)
         k_call_free(c);
     }
 }
+
+void k_READ_018(struct k_test *t)
+{
+    struct k_store *s = k_need(t, K_READS);
+    const pst_str version = PST_STR("no-such-version");
+    struct k_object o;
+    if (!s || !k_object(s, 5000, &o))
+        return;
+    struct k_call *c = k_new_read(s, o.key, 0, k_align_up(s, 100));
+    c->in.read.version = version;
+    (void)k_call_run(c);
+    k_that(t, c->hung || c->rc < 0,
+           "expected a read of a version that does not exist to fail, got %s", k_rc_name(c->rc));
+    k_call_free(c);
+    if (s->caps & PST_CAP_STAT) {
+        c = k_new_stat(s, o.key);
+        c->in.stat.version = version;
+        (void)k_call_run(c);
+        k_that(t, c->hung || c->rc < 0,
+               "expected stat of a version that does not exist to fail, got %s", k_rc_name(c->rc));
+        k_call_free(c);
+    }
+    k_object_fini(&o);
+}

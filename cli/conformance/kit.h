@@ -278,7 +278,8 @@ struct k_entries {
 enum { K_IDLE, K_SUBMITTING, K_PENDING, K_DONE };
 
 #define K_SPANS_MAX 64
-#define K_HEAPS 3           /* op_alloc memory: each larger than the one before, made when needed */
+#define K_HEAPS 3 /* op_alloc memory: each larger than the one before, made when needed */
+#define K_ERROR_STRIDE (sizeof(pst_error) + 32) /* a longer pst_error than ours, with poison */
 #define K_NOT_ANSWERED 1000 /* k_call_run: it never completed, and that has been reported */
 
 struct k_copy {
@@ -297,6 +298,7 @@ struct k_call {
     uint64_t deadline_ns;
     bool keep;          /* op and args stay accessible after completion, until k_call_bury */
     unsigned dst_later; /* dst answers LATER that often first */
+    bool give_errors;   /* remove: room for an error of each key, at K_ERROR_STRIDE */
     bool dst_manual;    /* after LATER the test sends dst_ready itself */
     pst_rc dst_refuse;  /* dst answers this (after the LATERs); 0: grants */
     size_t dst_span;    /* grant in spans of about that many bytes; 0: one span */
@@ -312,6 +314,7 @@ struct k_call {
     void *args, *result;
     pst_error *err;
     pst_rc *statuses;
+    unsigned char *errors; /* copies, at K_ERROR_STRIDE; NULL if not given */
     size_t args_len, result_len, err_len, op_len;
     pst_iov spans[K_SPANS_MAX]; /* where the bytes read are */
     size_t n_spans;

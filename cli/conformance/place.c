@@ -268,18 +268,16 @@ static void place_vectors(struct k_call *c, struct placed *x)
     case K_UPLOAD_OPEN:
         a->put.src = place_bytes(c, "vector of sources", a->put.src,
                                  a->put.n_src * sizeof(pst_iov));
-        a->put.sums = place_bytes(c, "sums", a->put.sums, a->put.n_sums * sizeof(pst_sum));
-        a->put.sum_stride = sizeof(pst_sum);
+        a->put.sums = place_bytes(c, "sums", a->put.sums, a->put.n_sums * a->put.sum_stride);
         break;
     case K_UPLOAD_PART:
         a->part.src = place_bytes(c, "vector of sources", a->part.src,
                                   a->part.n_src * sizeof(pst_iov));
-        a->part.sums = place_bytes(c, "sums", a->part.sums, a->part.n_sums * sizeof(pst_sum));
-        a->part.sum_stride = sizeof(pst_sum);
+        a->part.sums = place_bytes(c, "sums", a->part.sums, a->part.n_sums * a->part.sum_stride);
         break;
     case K_UPLOAD_COMMIT:
-        a->commit.sums = place_bytes(c, "sums", a->commit.sums, a->commit.n_sums * sizeof(pst_sum));
-        a->commit.sum_stride = sizeof(pst_sum);
+        a->commit.sums = place_bytes(c, "sums", a->commit.sums,
+                                     a->commit.n_sums * a->commit.sum_stride);
         break;
     case K_REMOVE:
         a->remove.keys = place_bytes(c, "keys", x->keys, a->remove.n_keys * sizeof(pst_str));
@@ -306,6 +304,17 @@ static void place_attr_struct(struct k_call *c, struct placed *x)
         x->args.put.attr = attr;
 }
 
+static void place_errors(struct k_call *c, size_t n, pst_remove_result *result)
+{
+    const pst_error empty = {.struct_size = (uint32_t)K_ERROR_STRIDE};
+    c->errors = k_region_take(&c->region, "errors", n * K_ERROR_STRIDE, 8, K_AT_END);
+    memset(c->errors, K_POISON, n * K_ERROR_STRIDE);
+    for (size_t i = 0; i < n; i++)
+        memcpy(c->errors + i * K_ERROR_STRIDE, &empty, sizeof(empty));
+    result->errors = (pst_error *)(void *)c->errors;
+    result->error_stride = K_ERROR_STRIDE;
+}
+
 static void place_result(struct k_call *c)
 {
     const struct shape *shape = &shapes[c->slot];
@@ -317,6 +326,8 @@ static void place_result(struct k_call *c)
         for (size_t i = 0; i < n; i++)
             c->statuses[i] = PST_E_INTERNAL;
         empty.remove.status = c->statuses;
+        if (c->give_errors)
+            place_errors(c, n, &empty.remove);
     }
     c->result = place_struct(c, "result", &empty, shape->result, shape->result_short,
                              &c->result_len);
@@ -361,7 +372,7 @@ void k_place_all(struct k_call *c)
             x.versions = k_dup_array(c->in.remove.versions, n_keys, sizeof(pst_str));
     }
     place_strings(&p, c->slot, &x);
-    size_t arrays = n_keys * (2 * sizeof(pst_str) + sizeof(pst_rc)) +
+    size_t arrays = n_keys * (2 * sizeof(pst_str) + sizeof(pst_rc) + K_ERROR_STRIDE) +
                     x.attr.n_user_meta * sizeof(pst_kv) + K_SPANS_MAX * sizeof(pst_iov);
     k_region_init(&c->region, shape->name,
                   p.total + arrays + c->store->plugin->op_scratch + 256 * 1024, 24);

@@ -231,6 +231,11 @@ K_REQ(READ, 015, RW,
 K_REQ(READ, 016, RO, "stat tells the kind, the true size and a sane time.", "base.h, pst_attr")
 K_REQ(READ, 017, RO, "PRESIGN: a URL of one line for a key of any bytes.", "plugin.h, presign")
 
+K_REQ(READ, 018, RO,
+      "A version that does not exist, of an object that does, is an error for stat and read, never "
+      "the current object.",
+      "rule 5")
+
 /* ---- WRITE: what is stored is what was sent, whole or not at all */
 K_REQ(WRITE, 001, RW, "What was put is read back; the result names its size and etag as stat does.",
       "plugin.h, pst_put_result")

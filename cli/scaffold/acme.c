@@ -256,6 +256,12 @@ static pst_rc find_destination(pst_op *op, const pst_read_args *args, const pst_
     return op->host->dst(op->host, op, &ask, grant);
 }
 
+/* Who asks for an old version must never get the current one instead. */
+static pst_rc refuse_version(pst_op *op)
+{
+    return fail(op->err, PST_E_UNIMPLEMENTED, "acme: keeps no old versions");
+}
+
 static pst_rc acme_read(pst_backend *b, pst_op *op, const pst_read_args *args,
                         pst_read_result *result)
 {
@@ -270,6 +276,8 @@ static pst_rc acme_read(pst_backend *b, pst_op *op, const pst_read_args *args,
 
     if (!etag)
         return fail_no_memory(op);
+    if (args->version.len > 0)
+        return refuse_version(op);
     rc = open_object(b, op, args->key, name, &fd, &st);
     if (rc != PST_OK)
         return rc;
@@ -308,6 +316,8 @@ static pst_rc acme_stat(pst_backend *b, pst_op *op, const pst_stat_args *args, p
     struct stat st;
     pst_rc rc = etag ? encode_key(op, args->key, name) : fail_no_memory(op);
 
+    if (rc == PST_OK && PST_HAS(pst_stat_args, args, version) && args->version.len > 0)
+        rc = refuse_version(op);
     if (rc != PST_OK)
         return rc;
     if (fstatat(b->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) != 0)

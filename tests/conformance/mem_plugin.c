@@ -400,6 +400,8 @@ static pst_rc do_read(void *object, pst_op *op, const void *args, void *result)
     const pst_read_args *a = args;
     pst_read_result *r = result;
     pst_rc rc = check_key(op, a->key);
+    if (rc == PST_OK && a->version.len > 0)
+        rc = fail(op, PST_E_UNIMPLEMENTED, a->key, "there are no old versions");
     if (rc != PST_OK)
         return rc;
     struct object *o = find_ref(b, a->key);
@@ -467,6 +469,8 @@ static int tell_attr(pst_op *op, const struct object *o, pst_attr *attr)
 static pst_rc mem_stat(pst_backend *b, pst_op *op, const pst_stat_args *a, pst_attr *attr)
 {
     pst_rc rc = check_key(op, a->key);
+    if (rc == PST_OK && PST_HAS(pst_stat_args, a, version) && a->version.len > 0)
+        rc = fail(op, PST_E_UNIMPLEMENTED, a->key, "there are no old versions");
     if (rc != PST_OK)
         return rc;
     struct object *o = find_ref(b, a->key);

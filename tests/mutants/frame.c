@@ -62,7 +62,7 @@ static struct call *call_of(pst_op *op)
     return (struct call *)(void *)((char *)op->scratch + subject_scratch);
 }
 
-/* mutations.c may end an operation itself; this is where all of them end. */
+/* after.c may end an operation itself; this is where all of them end. */
 static void finish(struct call *c, pst_rc rc)
 {
     pst_op *op = c->op;
@@ -421,7 +421,6 @@ static void m_shutdown(const pst_host *host)
         subject->shutdown(&make_shim(host)->table);
 }
 
-bool plugin_is_shut_down(void);
 bool plugin_is_shut_down(void)
 {
     return is_shut_down;

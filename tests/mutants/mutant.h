@@ -1,9 +1,10 @@
-/* mutant.h - between the frame of the mutants (frame.c) and what is wrong with each (mutations.c). */
+/* mutant.h - between the frame of the mutants (frame.c) and what is wrong with each (before.c, after.c). */
 #ifndef PST_MUTANT_H
 #define PST_MUTANT_H
 
 #include <penstock/plugin.h>
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -75,6 +76,23 @@ struct call {
 
 extern atomic_int n_inflight, n_open_uploads;
 extern pst_plugin plugin_table; /* what the host sees */
+
+/* What mutants remember from one operation to the next. */
+extern struct state {
+    char upload_key[4096];
+    const char *kept_key; /* of arguments that are over */
+    pst_upload *last_upload;
+    unsigned last_part;
+    char secret[256];
+    bool is_unordered; /* the last listing that was opened */
+    pthread_mutex_t big_lock;
+} state;
+
+void pause_ms(long ms);
+void make_file(pst_str key);
+void remove_file(pst_str key, const char *more);
+pst_str upload_key(void);
+bool plugin_is_shut_down(void);
 
 /* The hooks; each does nothing but for the mutants it knows. */
 void change_tables(pst_plugin *plugin, pst_backend_ops *ops);
