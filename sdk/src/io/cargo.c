@@ -8,53 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/room.h"
 #include "util/crc32c.h"
 
 #define COPY_BYTES ((size_t)128 << 10) /* copied, then summed, before the next: stays in L2 */
-
-/* A writer in line for budget. */
-struct line {
-    struct pst_budget_waiter waiter;
-    struct pst_gate gate;
-    int is_granted;
-};
-
-static void on_granted(struct pst_budget_waiter *waiter)
-{
-    struct line *line = (struct line *)(void *)waiter;
-    pthread_mutex_lock(&line->gate.mutex);
-    line->is_granted = 1;
-    pthread_cond_signal(&line->gate.changed);
-    pthread_mutex_unlock(&line->gate.mutex);
-}
-
-/* Returns PST_OK when the bytes are ours. */
-static pst_rc reserve(struct pst_budget *budget, uint64_t bytes, const struct pst_limit *limit)
-{
-    static const struct pst_limit never = {0, NULL};
-    struct line line = {.waiter.granted = on_granted};
-    pst_rc rc = PST_OK;
-    pst_gate_init(&line.gate);
-    if (!pst_budget_reserve(budget, bytes, &line.waiter)) {
-        pthread_mutex_lock(&line.gate.mutex);
-        while (!line.is_granted && rc == PST_OK)
-            rc = pst_gate_sleep(&line.gate, limit);
-        if (!line.is_granted) {
-            pthread_mutex_unlock(&line.gate.mutex);
-            int was_in_line = pst_budget_leave(budget, &line.waiter);
-            pthread_mutex_lock(&line.gate.mutex);
-            while (!was_in_line && !line.is_granted) /* it is being granted right now */
-                pst_gate_sleep(&line.gate, &never);
-            if (!was_in_line)
-                pst_budget_release(budget, bytes);
-        } else {
-            rc = PST_OK;
-        }
-        pthread_mutex_unlock(&line.gate.mutex);
-    }
-    pst_gate_fini(&line.gate);
-    return rc;
-}
 
 /* What of the buffer a plugin may touch beyond the bytes: the rest of the last io_align unit. */
 static size_t padded(const struct pst_port *port, size_t capacity)
@@ -75,7 +32,7 @@ pst_rc pst_cargo_new(struct pst_port *port, size_t capacity, const struct pst_li
     struct pst_cargo *cargo = calloc(1, sizeof(*cargo));
     if (!cargo)
         return PST_E_NO_MEMORY;
-    pst_rc rc = reserve(&port->core->budget, capacity, limit);
+    pst_rc rc = pst_room_reserve(&port->core->budget, capacity, limit);
     if (rc != PST_OK) {
         free(cargo);
         return rc;
