@@ -133,6 +133,53 @@ static void test_crc32c__combine_reaches_beyond_4_gib(void **state)
     assert_int_not_equal(pst_crc32c_combine(half, half, 0), crc);
 }
 
+static void test_crc32c__combine_knows_every_length_of_zeros(void **state)
+{
+    /* Against the definition: appending zeros one by one. */
+    uint32_t crc = pst_crc32c(0, "123456789", 9);
+    const uint32_t first = crc;
+
+    (void)state;
+    for (uint64_t len = 1; len < 70000; len++) {
+        crc = pst_crc32c(crc, "", 1);
+        if (len < 300 || (len & (len - 1)) == 0 || len % 4093 == 0) {
+            uint32_t all = 0;
+            for (uint64_t left = len; left > 0; left--)
+                all = pst_crc32c(all, "", 1);
+            assert_int_equal(pst_crc32c_combine(first, all, len), crc);
+        }
+    }
+}
+
+static void test_crc32c__text_and_back(void **state)
+{
+    char text[PST_CRC32C_TEXT_SIZE];
+    uint32_t crc = 1;
+
+    (void)state;
+    assert_string_equal(pst_crc32c_text(0xe3069283, text), "crc32c:e3069283");
+    assert_string_equal(pst_crc32c_text(0x0000002a, text), "crc32c:0000002a");
+    assert_int_equal(pst_crc32c_parse(pst_str_of(text, 15), &crc), 1);
+    assert_int_equal(crc, 0x2a);
+    assert_int_equal(pst_crc32c_parse(PST_STR("E3069283"), &crc), 1);
+    assert_int_equal(crc, 0xe3069283);
+}
+
+static void test_crc32c__other_texts_are_no_checksum(void **state)
+{
+    static const char *const texts[] = {
+        "",         "crc32c:",          "crc32c:e306928", "crc32c:e30692833", "e306928g",
+        "e306928",  "crc64nvme:e30692", "0xe30692",       " e3069283",        "e3069283 ",
+        "CRC32C:0", "crc32c:crc32c:e3", "-e306928"};
+    uint32_t crc = 7;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        assert_int_equal(pst_crc32c_parse(pst_str_of(texts[i], strlen(texts[i])), &crc), 0);
+        assert_int_equal(crc, 7);
+    }
+}
+
 static void *sum(void *out)
 {
     *(uint32_t *)out = pst_crc32c(0, bytes, LONG_BYTES);
@@ -162,6 +209,9 @@ int main(void)
         cmocka_unit_test(test_crc32c__sum_of_pieces_is_the_sum_of_the_whole),
         cmocka_unit_test(test_crc32c__combine_gives_the_sum_of_both),
         cmocka_unit_test(test_crc32c__combine_reaches_beyond_4_gib),
+        cmocka_unit_test(test_crc32c__combine_knows_every_length_of_zeros),
+        cmocka_unit_test(test_crc32c__text_and_back),
+        cmocka_unit_test(test_crc32c__other_texts_are_no_checksum),
         cmocka_unit_test(test_crc32c__threads_sum_side_by_side),
     };
 

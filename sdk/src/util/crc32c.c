@@ -13,6 +13,7 @@
 
 #include <dlfcn.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 
 #if defined(__x86_64__)
@@ -206,15 +207,54 @@ static uint32_t multiply(uint32_t a, uint32_t b)
     return product;
 }
 
+/* x^(8 * 2^k): what 2^k more bytes multiply by. The order of x is 2^31 - 1, so after 31 squarings
+ * the powers repeat. */
+static const uint32_t byte_powers[31] = {
+    0x00800000, 0x00008000, 0x82f63b78, 0x6ea2d55c, 0x18b8ea18, 0x510ac59a, 0xb82be955, 0xb8fdb1e7,
+    0x88e56f72, 0x74c360a4, 0xe4172b16, 0x0d65762a, 0x35d73a62, 0x28461564, 0xbf455269, 0xe2ea32dc,
+    0xfe7740e6, 0xf946610b, 0x3c204f8f, 0x538586e3, 0x59726915, 0x734d5309, 0xbc1ac763, 0x7d0722cc,
+    0xd289cabe, 0xe94ca9bc, 0x05b74f3f, 0xa51e1f42, 0x40000000, 0x20000000, 0x08000000,
+};
+
 uint32_t pst_crc32c_combine(uint32_t a, uint32_t b, uint64_t len_b)
 {
-    uint32_t power = 1u << (31 - 8); /* x^8: one byte further */
-    uint32_t shift = 1u << 31;       /* x^0 */
-
-    for (; len_b; len_b >>= 1) {
+    for (unsigned k = 0; len_b && a; len_b >>= 1, k = k == 30 ? 0 : k + 1) {
         if (len_b & 1)
-            shift = multiply(shift, power);
-        power = multiply(power, power);
+            a = multiply(byte_powers[k], a);
     }
-    return multiply(shift, a) ^ b;
+    return a ^ b;
+}
+
+char *pst_crc32c_text(uint32_t crc, char out[PST_CRC32C_TEXT_SIZE])
+{
+    snprintf(out, PST_CRC32C_TEXT_SIZE, "crc32c:%08x", (unsigned)crc);
+    return out;
+}
+
+static int digit_value(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+int pst_crc32c_parse(pst_str text, uint32_t *crc)
+{
+    const pst_str name = PST_STR("crc32c:");
+    uint32_t value = 0;
+
+    if (text.len > name.len && memcmp(text.ptr, name.ptr, name.len) == 0)
+        text = pst_str_of(text.ptr + name.len, text.len - name.len);
+    if (text.len != 8)
+        return 0;
+    for (size_t i = 0; i < 8; i++) {
+        const int digit = digit_value(text.ptr[i]);
+        if (digit < 0)
+            return 0;
+        value = value << 4 | (uint32_t)digit;
+    }
+    *crc = value;
+    return 1;
 }

@@ -4,9 +4,6 @@
 
 #include <penstock/sum.h>
 
-/* The CRC of A followed by B, from the CRC of each and the length of B. */
-uint32_t pst_crc32c_combine(uint32_t a, uint32_t b, uint64_t len_b);
-
 /* The three ways to compute it, for tests. `portable` runs everywhere; `sse42` and `isal` return 0
  * and leave *crc alone where they cannot run. */
 void pst_crc32c_portable(uint32_t *crc, const void *data, size_t len);
