@@ -189,8 +189,8 @@ static void test_writer__parts_run_out_with_advice(void **state)
     assert_int_equal(write_pattern(writer, 7 * PART, PART, &err), PST_OK);
     assert_int_equal(pst_writer_write(writer, "x", 1, &err), PST_E_INVALID);
     assert_string_equal(err.message,
-                        "PUT mem://box/k: the object needs more than 4 parts: give its "
-                        "size as size_hint");
+                        "PUT mem://box/k: more than 458752 bytes do not fit 4 parts of 65536 to "
+                        "131072 bytes: give size_hint");
     assert_int_equal(pst_writer_cancel(writer, NULL), PST_OK);
 }
 

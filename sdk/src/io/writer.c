@@ -37,6 +37,7 @@ struct pst_writer {
     pst_call call;
     uint64_t deadline_ns; /* of the whole writer, 0 for none */
     struct pst_part_plan plan;
+    uint64_t hint_bytes, reach_bytes; /* expected length, or PST_UNKNOWN; what the plan can hold */
     uint32_t max_in_flight;
     int wants_crc32c, is_conditional, can_put, can_upload, is_upload_open;
     struct pst_cargo *kept, **kept_last; /* full, of a store without uploads */
@@ -78,16 +79,19 @@ static pst_rc plan_parts(struct pst_writer *writer, const pst_write_options *opt
     uint64_t hint = options->size_hint ? options->size_hint : PST_UNKNOWN;
     pst_limits limits = writer->port->limits;
     uint64_t budget_bytes = writer->port->core->budget.limit_bytes;
-    if (writer->can_upload)
-        return pst_part_plan(&limits, hint, options->part_bytes, &writer->plan, err);
-    if (hint != PST_UNKNOWN && hint > budget_bytes)
+    const struct pst_part_ask ask = {&limits, hint, options->part_bytes, budget_bytes};
+    if (!writer->can_upload && hint != PST_UNKNOWN && hint > budget_bytes)
         return pst_fail(err, PST_E_OVER_BUDGET,
                         "%llu bytes must be kept for one put, the memory budget is %llu bytes",
                         (unsigned long long)hint, (unsigned long long)budget_bytes);
-    /* Pieces of one put know no limits of parts. */
-    limits.part_min = limits.part_max = limits.part_multiple = limits.parts_max = 0;
-    limits.flags &= ~PST_LIMIT_PARTS_UNIFORM;
-    return pst_part_plan(&limits, hint, options->part_bytes, &writer->plan, err);
+    if (!writer->can_upload) { /* pieces of one put know no limits of parts */
+        limits.part_min = limits.part_max = limits.part_multiple = limits.parts_max = 0;
+        limits.flags &= ~PST_LIMIT_PARTS_UNIFORM;
+    }
+    pst_rc rc = pst_part_plan(&ask, &writer->plan, err);
+    writer->hint_bytes = hint;
+    writer->reach_bytes = rc == PST_OK ? pst_part_reach(&writer->plan) : 0;
+    return rc;
 }
 
 static pst_rc new_writer(struct pst_port *port, pst_str key, const struct pst_write_plan *plan,
@@ -147,29 +151,35 @@ pst_rc pst_writer_open(pst_store *store, pst_str key, const pst_write_options *o
 
 /* ---- parts ------------------------------------------------------------------------------------ */
 
+/* May the bytes of the part at hand, or of all parts of a put, come to `size`? */
+static pst_rc check_budget(struct pst_writer *writer, uint64_t size)
+{
+    uint64_t budget_bytes = writer->port->core->budget.limit_bytes;
+    uint64_t kept_bytes = writer->can_upload ? 0 : writer->offset;
+    if (size <= SIZE_MAX / 2 && size <= budget_bytes && kept_bytes <= budget_bytes - size)
+        return PST_OK;
+    if (writer->can_upload)
+        pst_fail(&writer->error, PST_E_OVER_BUDGET,
+                 "a part has %llu bytes, the memory budget is %llu bytes", (unsigned long long)size,
+                 (unsigned long long)budget_bytes);
+    else
+        pst_fail(&writer->error, PST_E_OVER_BUDGET,
+                 "more than %llu bytes must be kept for one put, the memory budget is %llu bytes",
+                 (unsigned long long)kept_bytes, (unsigned long long)budget_bytes);
+    return fail(writer, PST_E_OVER_BUDGET);
+}
+
 static pst_rc begin_part(struct pst_writer *writer)
 {
-    const struct pst_part_plan *plan = &writer->plan;
     struct pst_sink_run run = run_of(writer);
-    uint64_t size = pst_part_size(plan, writer->number, writer->offset);
-    if (size == 0) {
-        pst_fail(&writer->error, PST_E_INVALID,
-                 "the object needs more than %u parts: give its size as size_hint",
-                 (unsigned)plan->parts_max);
-        return fail(writer, PST_E_INVALID);
-    }
-    if (plan->hint_bytes != PST_UNKNOWN && writer->offset < plan->hint_bytes &&
-        plan->hint_bytes - writer->offset < size)
-        size = plan->hint_bytes - writer->offset;
-    uint64_t budget_bytes = writer->port->core->budget.limit_bytes;
-    if (size > SIZE_MAX / 2 || (!writer->can_upload && writer->offset + size > budget_bytes)) {
-        pst_fail(&writer->error, PST_E_OVER_BUDGET,
-                 "more than %llu bytes must be kept for one %s, the memory budget is %llu bytes",
-                 (unsigned long long)writer->offset, writer->can_upload ? "part" : "put",
-                 (unsigned long long)budget_bytes);
-        return fail(writer, PST_E_OVER_BUDGET);
-    }
-    pst_rc rc = pst_cargo_new(writer->port, (size_t)size, &run.limit, &writer->current);
+    uint64_t size = pst_part_size(&writer->plan, writer->number);
+    if (writer->hint_bytes != PST_UNKNOWN && writer->offset < writer->hint_bytes &&
+        writer->hint_bytes - writer->offset < size)
+        size = writer->hint_bytes - writer->offset;
+    pst_rc rc = check_budget(writer, size);
+    if (rc != PST_OK)
+        return rc;
+    rc = pst_cargo_new(writer->port, (size_t)size, &run.limit, &writer->current);
     return rc == PST_OK ? rc : fail(writer, rc);
 }
 
@@ -201,11 +211,12 @@ static pst_rc end_part(struct pst_writer *writer)
 /* `current` is full and there is more. */
 static pst_rc make_room(struct pst_writer *writer)
 {
-    uint64_t size = pst_part_size(&writer->plan, writer->number, writer->offset);
+    uint64_t size = pst_part_size(&writer->plan, writer->number);
     if (writer->can_upload && writer->current->capacity < size) { /* the hint was too small */
-        pst_rc rc = size <= SIZE_MAX / 2
-                        ? pst_cargo_grow(writer->current, writer->port, (size_t)size)
-                        : (pst_rc)PST_E_NO_MEMORY;
+        pst_rc rc = check_budget(writer, size);
+        if (rc != PST_OK)
+            return rc;
+        rc = pst_cargo_grow(writer->current, writer->port, (size_t)size);
         return rc == PST_OK ? rc : fail(writer, rc);
     }
     return end_part(writer);
@@ -214,19 +225,17 @@ static pst_rc make_room(struct pst_writer *writer)
 /* Is it certain that the object takes more than the part which is full now? */
 static int is_more_certain(const struct pst_writer *writer)
 {
-    return writer->can_upload && (writer->is_upload_open || !writer->can_put ||
-                                  (writer->plan.hint_bytes != PST_UNKNOWN &&
-                                   writer->plan.hint_bytes > writer->plan.first_bytes));
+    return writer->can_upload &&
+           (writer->is_upload_open || !writer->can_put ||
+            (writer->hint_bytes != PST_UNKNOWN && writer->hint_bytes > writer->plan.first_bytes));
 }
 
 static pst_rc write_all(struct pst_writer *writer, const char *data, size_t len)
 {
-    uint64_t max = writer->port->limits.object_max;
     uint64_t size = writer->offset + (writer->current ? writer->current->len : 0);
     pst_rc rc = PST_OK;
-    if (max > 0 && len > max - size) {
-        pst_fail(&writer->error, PST_E_INVALID, "more bytes than the store's limit of %llu",
-                 (unsigned long long)max);
+    if (len > writer->reach_bytes - size) {
+        pst_part_fail_reach(&writer->plan, &writer->error);
         return fail(writer, PST_E_INVALID);
     }
     while (len > 0 && rc == PST_OK) {
@@ -239,7 +248,7 @@ static pst_rc write_all(struct pst_writer *writer, const char *data, size_t len)
         size_t n = pst_cargo_fill(writer->current, data, len, writer->wants_crc32c);
         data += n;
         len -= n;
-        uint64_t full = pst_part_size(&writer->plan, writer->number, writer->offset);
+        uint64_t full = pst_part_size(&writer->plan, writer->number);
         if (writer->current->len == full && is_more_certain(writer))
             rc = end_part(writer); /* let it travel while the application thinks */
     }
