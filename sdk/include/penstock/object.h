@@ -21,7 +21,7 @@ extern "C" {
 #define PST_READ_VERIFY 8u         /* compare with the checksum that the store keeps, if it does */
 #define PST_READ_EXPECT_CRC32C 16u /* compare with expected_crc32c; else DATA_LOSS, naming both */
 #define PST_DECODE_NEVER 0u        /* the bytes as they are stored */
-#define PST_DECODE_BY_NAME 1u      /* decompress keys that end in ".zst" */
+#define PST_DECODE_BY_NAME 1u      /* decompress where pst_key_is_zstd says so */
 #define PST_DECODE_ZSTD 2u         /* decompress; DATA_LOSS, naming the offset, if it is no zstd */
 #define PST_HEDGE_AUTO UINT32_MAX  /* after three times the median of the ranges so far */
 typedef struct pst_read_options {
@@ -49,6 +49,10 @@ typedef struct pst_read_info {
     uint32_t has_crc32c, crc32c; /* of the bytes delivered, in host byte order */
     uint32_t is_verified;        /* PST_READ_VERIFY found a checksum of the store, and it agrees */
 } pst_read_info;
+
+/* Does the key end in ".zst", after a name? That is all that PST_DECODE_BY_NAME looks at. Writing never
+ * looks at it: an object that is compressed is stored under the key that was given. */
+PST_API int pst_key_is_zstd(pst_str key);
 
 /* Read a whole object. The first reply tells the size, the rest comes in parallel ranges into the
  * same buffer, pinned to the first reply's etag.
