@@ -212,6 +212,9 @@ void fst_write_end(struct fst_write *w);
 /* Rename unless the target exists. 0, or -1 and errno (EEXIST). */
 int fst_rename_new(int from_dir_fd, const char *from, int to_dir_fd, const char *to);
 
+/* Is `name` in the directory the file that `fd` is open on? 1, 0, or -1 where that cannot be told. */
+int fst_is_named(int fd, int dir_fd, const char *name);
+
 /* Is `key`, whose status is *st or which is missing (st NULL), what if_match asks for? */
 pst_rc fst_match_check(const pst_backend *b, pst_op *op, pst_str key, const struct stat *st,
                        pst_str if_match);

@@ -184,7 +184,7 @@ static int open_dir(pst_cursor *c, size_t len)
 
 static int is_vanished(int sys_errno)
 {
-    return sys_errno == ENOENT || sys_errno == ENOTDIR || sys_errno == ESTALE;
+    return sys_errno == ENOENT || sys_errno == ENOTDIR;
 }
 
 /* Of a link: leads nowhere, in a circle, or where we may not follow. */
@@ -255,7 +255,8 @@ static int kind_of_mode(mode_t mode)
     return S_ISREG(mode) ? FST_FILE : S_ISDIR(mode) ? FST_DIR : S_ISLNK(mode) ? FST_LINK : -1;
 }
 
-/* What a directory entry is: an fst_kind, or -1 for what is skipped. The key is in c->path. */
+/* What a directory entry is: an fst_kind, -1 for what is skipped, -2 (and errno) where that cannot be
+ * told: to skip that too would make a short list. The key is in c->path. */
 static int classify(const pst_cursor *c, const struct dirent64 *entry)
 {
     const pst_backend *b = c->backend;
@@ -275,14 +276,18 @@ static int classify(const pst_cursor *c, const struct dirent64 *entry)
     case DT_UNKNOWN: /* some file systems do not say */
         if (fstatat(c->top->fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
             kind = kind_of_mode(st.st_mode);
+        else if (!is_vanished(errno))
+            return -2;
         break;
     default:
         break;
     }
     if (kind != FST_LINK)
         return kind;
-    if (c->is_temps || fst_lookup(b, c->path, &st) != 0)
+    if (c->is_temps)
         return -1;
+    if (fst_lookup(b, c->path, &st) != 0)
+        return is_no_way(errno) ? -1 : -2;
     if (S_ISDIR(st.st_mode))
         return c->flags & PST_LIST_RECURSIVE && !b->follow_dirs ? -1 : FST_DIR_LINK;
     return S_ISREG(st.st_mode) ? FST_LINK : -1;
@@ -308,6 +313,8 @@ static pst_rc take(pst_cursor *c, pst_op *op, const struct dirent64 *entry)
     if (rc != PST_OK)
         return rc;
     int kind = classify(c, entry);
+    if (kind == -2)
+        return fst_fail_errno(c->backend, op, errno, pst_str_of(c->path, key_len), "stat");
     if (kind < 0 || (c->is_temps && kind != FST_DIR && !is_own))
         return PST_OK;
     const int is_dir = kind == FST_DIR || kind == FST_DIR_LINK;

@@ -214,7 +214,15 @@ static pst_rc rename_between(const pst_backend *b, pst_op *op, const pst_copy_ar
     if (errno == EXDEV)
         return fst_fail(b, op, PST_E_UNIMPLEMENTED, args->to,
                         "lies on another file system than its source");
-    return fst_fail_errno(b, op, errno, args->to, "rename");
+    /* Did it happen all the same? (NFS: the reply was lost.) */
+    int saved = errno;
+    int is_there = fst_is_named(ends->file_fd, ends->to.fd, to);
+    if (is_there == 1 && fst_is_named(ends->file_fd, ends->from.fd, from) == 0)
+        return PST_OK;
+    pst_rc rc = fst_fail_errno(b, op, saved, args->to, "rename");
+    if (is_there != 0)
+        op->err->flags |= PST_ERR_MAYBE_APPLIED;
+    return rc;
 }
 
 /* After the rename: durability and the etag. */

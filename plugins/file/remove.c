@@ -36,6 +36,24 @@ static pst_rc look(const pst_backend *b, pst_op *op, pst_str key, const struct f
     return fst_match_check(b, op, key, *is_there && !is_dangling ? &st : NULL, if_match);
 }
 
+/* ENOENT: somebody was faster. After other errors it may be gone all the same (NFS: the reply was lost). */
+static pst_rc unlink_object(const pst_backend *b, pst_op *op, pst_str key,
+                            const struct fst_parent *parent)
+{
+    struct stat st;
+
+    if (unlinkat(parent->fd, fst_leaf(parent), 0) == 0 || errno == ENOENT)
+        return PST_OK;
+    int saved = errno;
+    int is_there = fstatat(parent->fd, fst_leaf(parent), &st, AT_SYMLINK_NOFOLLOW) == 0;
+    if (!is_there && errno == ENOENT)
+        return PST_OK;
+    pst_rc rc = fst_fail_errno(b, op, saved, key, "remove");
+    if (!is_there)
+        op->err->flags |= PST_ERR_MAYBE_APPLIED;
+    return rc;
+}
+
 static pst_rc remove_one(const pst_backend *b, pst_op *op, pst_str key, pst_str if_match)
 {
     struct fst_parent parent;
@@ -53,9 +71,8 @@ static pst_rc remove_one(const pst_backend *b, pst_op *op, pst_str key, pst_str 
     if (rc == PST_OK)
         rc = look(b, op, key, &parent, if_match, &is_there);
     if (rc == PST_OK && is_there) {
-        if (unlinkat(parent.fd, fst_leaf(&parent), 0) != 0 && errno != ENOENT)
-            rc = fst_fail_errno(b, op, errno, key, "remove");
-        else if (b->fsync == FST_FSYNC_FULL && fst_dir_sync(parent.fd) != 0) {
+        rc = unlink_object(b, op, key, &parent);
+        if (rc == PST_OK && b->fsync == FST_FSYNC_FULL && fst_dir_sync(parent.fd) != 0) {
             rc = fst_fail_errno(b, op, errno, key, "flush the directory");
             op->err->flags |= PST_ERR_MAYBE_APPLIED;
         }

@@ -201,14 +201,15 @@ int fst_rename_new(int from_dir_fd, const char *from, int to_dir_fd, const char 
     return 0;
 }
 
-/* Did a rename that reported an error happen all the same? (NFS: the reply was lost.) */
-static int is_in_place(const struct fst_write *w)
+int fst_is_named(int fd, int dir_fd, const char *name)
 {
     struct stat mine, there;
 
-    return fstat(w->fd, &mine) == 0 &&
-           fstatat(w->parent.fd, fst_leaf(&w->parent), &there, AT_SYMLINK_NOFOLLOW) == 0 &&
-           mine.st_dev == there.st_dev && mine.st_ino == there.st_ino;
+    if (fstat(fd, &mine) != 0)
+        return -1;
+    if (fstatat(dir_fd, name, &there, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno == ENOENT ? 0 : -1;
+    return mine.st_dev == there.st_dev && mine.st_ino == there.st_ino;
 }
 
 static pst_rc rename_locked(struct fst_write *w, pst_op *op, const struct stat *sealed,
@@ -233,10 +234,15 @@ static pst_rc rename_locked(struct fst_write *w, pst_op *op, const struct stat *
     int failed = w->is_create_only ? fst_rename_new(w->parent.fd, w->temp, w->parent.fd, leaf)
                                    : renameat(w->parent.fd, w->temp, w->parent.fd, leaf);
     int saved = errno;
-    if (failed && !is_in_place(w)) {
-        if (saved == ENOENT)
-            return fst_fail(b, op, PST_E_IO, w->key, "its temporary file was removed by someone");
-        return fst_fail_errno(b, op, saved, w->key, "rename");
+    /* Did a rename that reported an error happen all the same? (NFS: the reply was lost.) */
+    int is_in_place = failed ? fst_is_named(w->fd, w->parent.fd, leaf) : 1;
+    if (is_in_place != 1) {
+        rc = saved == ENOENT
+                 ? fst_fail(b, op, PST_E_IO, w->key, "its temporary file was removed by someone")
+                 : fst_fail_errno(b, op, saved, w->key, "rename");
+        if (is_in_place < 0)
+            op->err->flags |= PST_ERR_MAYBE_APPLIED;
+        return rc;
     }
     w->is_published = 1;
     return PST_OK;
