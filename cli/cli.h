@@ -121,6 +121,9 @@ int cli_context(struct cli *cli);
 /* Was the run interrupted? Cheap; ask it in loops that do not call the library. */
 bool cli_interrupted(const struct cli *cli);
 
+/* An interrupted run may take longer than a second, because it removes what it made. */
+void cli_ends_slowly(struct cli *cli);
+
 /* Wait until `fd` (standard input, a FIFO) can be read; then read. As read(2), but a signal ends it:
  * -1 with EINTR means interrupted. */
 ssize_t cli_read_fd(struct cli *cli, int fd, void *buffer, size_t size);
@@ -188,6 +191,7 @@ void cli_json_text(struct cli_text_buf *buf, const char *name, pst_str value);
 /* The same with bytes that need not be UTF-8: adds "<name>_hex" with the exact bytes if they are not. */
 void cli_json_bytes(struct cli_text_buf *buf, const char *name, pst_str value);
 void cli_json_number(struct cli_text_buf *buf, const char *name, uint64_t value);
+void cli_json_real(struct cli_text_buf *buf, const char *name, double value); /* 9 digits */
 void cli_json_bool(struct cli_text_buf *buf, const char *name, bool value);
 void cli_json_close(struct cli_text_buf *buf);
 void cli_json_end(struct cli_text_buf *buf); /* closes and adds the newline */

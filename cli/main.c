@@ -2,8 +2,8 @@
  *
  * Interruption: SIGINT, SIGTERM and SIGHUP fire the cancel token that every call of the run holds and
  * write a byte into a pipe that waits in this program poll, so a run ends by its own path: writers are
- * aborted, temporary files go. Should anything still hang, a timer ends the process 900 ms later, and
- * a second signal at once. The exit code is 128 plus the signal's number, 130 for Ctrl-C. A signal
+ * aborted, temporary files go. Should anything still hang, a timer ends the process 900 ms later
+ * (unless the verb has more to clean up than that, cli_ends_slowly), and a second signal at once. The exit code is 128 plus the signal's number, 130 for Ctrl-C. A signal
  * that was ignored when we were started (nohup, a background job) stays ignored.
  *
  * SIGPIPE is ignored: output.c sees EPIPE. File descriptors 0 to 2 are made sure to exist, so that no
@@ -25,7 +25,7 @@ static struct {
     pst_cancel *cancel;
     int pipe_fds[2];
     timer_t timer;
-    volatile sig_atomic_t signal_number;
+    volatile sig_atomic_t signal_number, ends_slowly;
 } interrupt;
 
 static void on_signal(int signal_number)
@@ -40,7 +40,8 @@ static void on_signal(int signal_number)
     pst_cancel_fire(interrupt.cancel);
     n = write(interrupt.pipe_fds[1], "", 1);
     (void)n;
-    timer_settime(interrupt.timer, 0, &soon, NULL);
+    if (!interrupt.ends_slowly)
+        timer_settime(interrupt.timer, 0, &soon, NULL);
     errno = saved_errno;
 }
 
@@ -78,6 +79,12 @@ static int catch_signals(struct cli *cli)
             sigaction(ending[i], &action, NULL);
     }
     return CLI_OK;
+}
+
+void cli_ends_slowly(struct cli *cli)
+{
+    (void)cli;
+    interrupt.ends_slowly = 1;
 }
 
 bool cli_interrupted(const struct cli *cli)

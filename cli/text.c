@@ -183,6 +183,12 @@ void cli_json_number(struct cli_text_buf *buf, const char *name, uint64_t value)
     cli_addf(buf, "%llu", (unsigned long long)value);
 }
 
+void cli_json_real(struct cli_text_buf *buf, const char *name, double value)
+{
+    cli_json_name(buf, name);
+    cli_addf(buf, "%.9g", value);
+}
+
 void cli_json_bool(struct cli_text_buf *buf, const char *name, bool value)
 {
     cli_json_name(buf, name);

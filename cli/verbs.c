@@ -7,6 +7,8 @@ extern const struct cli_verb cli_cmd_cp, cli_cmd_mv, cli_cmd_sync, cli_cmd_uploa
 extern const struct cli_verb cli_cmd_mb, cli_cmd_rb, cli_cmd_presign, cli_cmd_cleanup;
 extern const struct cli_verb cli_cmd_plugins_list, cli_cmd_plugins_show, cli_cmd_plugins_manifest,
     cli_cmd_plugins_new, cli_cmd_conformance, cli_cmd_config_show;
+extern const struct cli_verb cli_cmd_bench_get, cli_cmd_bench_put, cli_cmd_bench_mixed,
+    cli_cmd_bench_list;
 extern const struct cli_verb cli_cmd_version, cli_cmd_help, cli_cmd_man, cli_cmd_complete;
 
 const struct cli_verb *const cli_verbs[] = {
@@ -26,6 +28,10 @@ const struct cli_verb *const cli_verbs[] = {
     &cli_cmd_rb,
     &cli_cmd_presign,
     &cli_cmd_cleanup,
+    &cli_cmd_bench_get,
+    &cli_cmd_bench_put,
+    &cli_cmd_bench_mixed,
+    &cli_cmd_bench_list,
     &cli_cmd_plugins_list,
     &cli_cmd_plugins_show,
     &cli_cmd_plugins_manifest,
