@@ -297,11 +297,12 @@ typedef int (*cli_size_fn)(void *arg, uint64_t object_size, const char *etag);
 struct cli_stream {
     pst_store *store;
     pst_str key;
-    uint64_t offset, length; /* length PST_UNKNOWN: to the end */
-    bool is_exact;           /* a range that the object does not have is an error: exit 7 */
-    uint32_t n_ahead;        /* ranges under way at once; 0: 4 */
-    const char *name;        /* the URI, for messages */
-    cli_size_fn on_size;     /* may be NULL */
+    uint64_t offset, length;         /* length PST_UNKNOWN: to the end */
+    bool is_exact;                   /* a range that the object does not have is an error: exit 7 */
+    const pst_read_options *options; /* NULL: the library's choice of everything */
+    pst_read_info *info;             /* NULL, or filled when all was read; its struct_size is set */
+    const char *name;                /* the URI, for messages */
+    cli_size_fn on_size;             /* may be NULL */
     cli_sink_fn sink;
     void *arg;
 };

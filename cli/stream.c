@@ -26,8 +26,11 @@ struct reader {
     const struct cli_stream *stream;
     pst_queue *queue;
     uint64_t range_bytes, n_ahead;
-    uint64_t object_size; /* PST_UNKNOWN if the store does not say */
-    uint64_t next, end;   /* still to submit */
+    uint64_t object_size;     /* PST_UNKNOWN if the store does not say */
+    uint64_t next, end;       /* still to submit */
+    pst_read_options options; /* as far as they were given */
+    uint64_t n_given, n_ranges;
+    uint32_t crc32c; /* of what was given to the sink */
     char etag[1104];
     uint32_t etag_strength;
     uint64_t deadline_ms; /* 0: none */
@@ -66,11 +69,30 @@ static int fail_range(const struct reader *reader)
     return code;
 }
 
-static int deliver(const struct reader *reader, pst_buffer *buffer)
+/* With the last bytes the checksum is known, and they are held back if it is wrong. */
+static int check_sum(const struct reader *reader)
+{
+    uint32_t wanted = reader->options.expected_crc32c;
+    if (!(reader->options.flags & PST_READ_EXPECT_CRC32C) || wanted == reader->crc32c)
+        return CLI_OK;
+    return cli_fail(reader->cli, pst_rc_exit_code(PST_E_DATA_LOSS),
+                    "%s: checksum: wanted crc32c:%08x, got crc32c:%08x", reader->stream->name,
+                    (unsigned)wanted, (unsigned)reader->crc32c);
+}
+
+static int deliver(struct reader *reader, pst_buffer *buffer)
 {
     size_t size = pst_buffer_size(buffer);
-    if (size == 0)
-        return CLI_OK;
+    int code = CLI_OK;
+
+    reader->n_ranges++;
+    if (reader->options.flags & (PST_READ_CRC32C | PST_READ_EXPECT_CRC32C))
+        reader->crc32c = pst_crc32c(reader->crc32c, pst_buffer_data(buffer), size);
+    reader->n_given += size;
+    if (reader->stream->offset + reader->n_given == reader->end)
+        code = check_sum(reader);
+    if (code != CLI_OK || size == 0)
+        return code;
     return reader->stream->sink(reader->stream->arg, pst_buffer_data(buffer), size);
 }
 
@@ -106,15 +128,19 @@ static int plan(struct reader *reader, const pst_read_info *info, size_t n_first
 static int read_first(struct reader *reader, pst_buffer **out)
 {
     const struct cli_stream *stream = reader->stream;
+    pst_read_options options = {.struct_size = sizeof(options)};
     pst_read_info info = {.struct_size = sizeof(info), .object_size = PST_UNKNOWN};
     pst_error err = PST_ERROR_INIT;
     uint64_t length = stream->length < reader->range_bytes ? stream->length : reader->range_bytes;
     pst_rc rc;
     int code;
 
+    options.if_match = reader->options.if_match;
     /* Length 0 reads nothing and so learns nothing: ask for one byte to have the range checked. */
-    rc = pst_get_range(stream->store, stream->key, stream->offset, length ? length : 1, NULL,
+    rc = pst_get_range(stream->store, stream->key, stream->offset, length ? length : 1, &options,
                        &reader->cli->call, out, &info, &err);
+    if (rc == PST_E_PRECONDITION)
+        return fail_changed(reader);
     if (rc != PST_OK)
         return cli_fail_rc(reader->cli, rc, &err);
     code = plan(reader, &info, length ? pst_buffer_size(*out) : 0);
@@ -238,6 +264,19 @@ static int read_rest_one_by_one(struct reader *reader, bool is_first_full)
     return code;
 }
 
+static void fill_info(const struct reader *reader, pst_read_info *info)
+{
+    info->object_size = reader->object_size;
+    info->etag_strength = reader->etag_strength;
+    memcpy(info->etag, reader->etag, sizeof(info->etag));
+    info->n_read = reader->n_given;
+    info->part_bytes = reader->range_bytes;
+    info->n_ranges = (uint32_t)reader->n_ranges;
+    info->max_in_flight = (uint32_t)reader->n_ahead;
+    info->has_crc32c = (reader->options.flags & PST_READ_CRC32C) != 0;
+    info->crc32c = reader->crc32c;
+}
+
 int cli_stream_read(struct cli *cli, const struct cli_stream *stream)
 {
     struct reader reader = {.cli = cli, .stream = stream};
@@ -248,10 +287,12 @@ int cli_stream_read(struct cli *cli, const struct cli_stream *stream)
     pst_rc rc;
     int code;
 
-    reader.n_ahead = stream->n_ahead ? stream->n_ahead : 4;
+    if (stream->options)
+        reader.options = *stream->options;
+    reader.n_ahead = reader.options.max_in_flight ? reader.options.max_in_flight : 4;
     if (reader.n_ahead > AHEAD_MAX)
         reader.n_ahead = AHEAD_MAX;
-    reader.range_bytes = RANGE_BYTES;
+    reader.range_bytes = reader.options.part_bytes ? reader.options.part_bytes : RANGE_BYTES;
     pst_context_stats(cli->context, &stats);
     while (reader.range_bytes > RANGE_BYTES_MIN &&
            reader.range_bytes * (reader.n_ahead + 1) > stats.budget_bytes)
@@ -273,6 +314,8 @@ int cli_stream_read(struct cli *cli, const struct cli_stream *stream)
         for (size_t i = 0; i < AHEAD_MAX; i++)
             pst_buffer_unref(reader.slots[i]);
     }
+    if (code == CLI_OK && stream->info)
+        fill_info(&reader, stream->info);
     return code == CLI_STOP ? CLI_OK : code;
 }
 
