@@ -32,7 +32,8 @@ PST_API PST_NODISCARD pst_rc pst_buffer_alloc(pst_context *context, size_t size,
                                               pst_buffer **out, pst_error *err);
 
 /* Make a buffer of memory that is yours. `release(arg)` runs once, on any thread, when the last
- * reference goes; until then the bytes must not change. Errors: NO_MEMORY, then release never runs. */
+ * reference goes; until then the bytes must not change. `release` may be NULL. In a fork child it does
+ * not run for buffers of the parent. Errors: NO_MEMORY, then release never runs. */
 PST_API PST_NODISCARD pst_rc pst_buffer_wrap(void *data, size_t size, void (*release)(void *arg),
                                              void *arg, pst_buffer **out, pst_error *err);
 

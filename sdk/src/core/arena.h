@@ -1,35 +1,55 @@
-/* arena.h - memory for results: huge-page-advised arenas, slabs of them for small objects, reused.
+/* arena.h - memory for buffers: huge-page-advised arenas, slots of them for small objects, reused.
  *
  * First touch of 4 KiB pages costs more than any copy (2 GB/s against 14 to 40 for 2 MiB pages), so
- * memory comes in multiples of 2 MiB, advised, and goes back to a short free list. */
+ * memory comes in multiples of 2 MiB, advised, and is kept for the next one that needs it. */
 #ifndef PST_CORE_ARENA_H
 #define PST_CORE_ARENA_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#include <penstock/buffer.h>
+#include <penstock/status.h>
 
+struct pst_arena;
 struct pst_arenas;
 
-int32_t pst_arenas_new(uint64_t idle_max_bytes, uint32_t generation, struct pst_arenas **out);
+#define PST_ARENA_BYTES ((size_t)2 << 20)
 
-/* Drop the owner's reference and the idle arenas; buffers that are still out keep the rest alive. */
+/* Where arenas come from; all NULL for anonymous mappings. As in pst_context_options. */
+struct pst_memory_source {
+    void *(*map)(void *arg, size_t bytes);
+    void (*unmap)(void *arg, void *memory, size_t bytes);
+    void *arg;
+};
+
+/* A piece of an arena, or all of one. */
+struct pst_place {
+    struct pst_arena *arena;
+    char *data;
+    size_t held_bytes;       /* with what its end was rounded up to */
+    uint32_t first, n_units; /* n_units 0: all of it */
+};
+
+struct pst_arena_stats {
+    uint64_t mapped_bytes, peak_mapped_bytes, idle_bytes, handed_out_bytes, maps, reuses;
+};
+
+int32_t pst_arenas_new(const struct pst_memory_source *source, uint64_t idle_max_bytes,
+                       struct pst_arenas **out);
+
+/* Drop the owner's reference and the idle arenas; places that are still out keep the rest alive. */
 void pst_arenas_free(struct pst_arenas *arenas);
 
-/* Make a buffer of `capacity` bytes, aligned to `align` (a power of two; 64 at least is given). Its
- * size is 0 until pst_buffer_set_size. NULL for lack of memory. */
-pst_buffer *pst_buffer_new(struct pst_arenas *arenas, size_t capacity, size_t align);
+/* Find room for `bytes` (more than 0), aligned to `align` (a power of two up to PST_ARENA_BYTES; 64 at
+ * least is given). Returns 0 for lack of memory. */
+int pst_arenas_place(struct pst_arenas *arenas, size_t bytes, size_t align, struct pst_place *out);
 
-/* The writable side, for the engine only, before the buffer is handed out. */
-void *pst_buffer_bytes(pst_buffer *buffer);
-size_t pst_buffer_capacity(const pst_buffer *buffer);
-void pst_buffer_set_size(pst_buffer *buffer, size_t size);
+/* The application gets it: fork children will see it, and it counts as handed out. Once a place. */
+void pst_place_hand_out(const struct pst_place *place);
 
-/* The application gets it now: its arena leaves the in-flight count, survives fork, and is counted
- * whole as handed out until its last view goes. */
-void pst_buffer_hand_out(pst_buffer *buffer);
+/* Give it back; `is_handed_out` when pst_place_hand_out was called for it. */
+void pst_place_free(const struct pst_place *place, int is_handed_out);
 
-uint64_t pst_arenas_handed_out(struct pst_arenas *arenas);
+void pst_arenas_stats(struct pst_arenas *arenas, struct pst_arena_stats *out);
 
 #endif

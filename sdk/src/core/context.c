@@ -27,7 +27,6 @@
 #define MAX_IN_FLIGHT 256u
 #define MAX_ATTEMPTS 5u
 #define FIRST_READ_BYTES ((uint64_t)8 << 20)
-#define IDLE_ARENAS_MAX ((uint64_t)256 << 20)
 #define END_WAIT_NS 1000000000u
 
 struct pst_context {
@@ -49,6 +48,11 @@ static void count_fork(void)
 static void watch_forks(void)
 {
     pthread_atfork(NULL, NULL, count_fork);
+}
+
+void pst_fork_watch(void)
+{
+    pthread_once(&fork_once, watch_forks);
 }
 
 uint32_t pst_fork_generation(void)
@@ -121,6 +125,10 @@ static pst_rc check_config(const pst_context_options *c, pst_error *err)
         return pst_fail(err, PST_E_INVALID,
                         "context: memory_budget_bytes is %llu, at least 65536 are needed",
                         (unsigned long long)c->memory_budget_bytes);
+    if (!c->memory_map != !c->memory_unmap)
+        return pst_fail(
+            err, PST_E_INVALID,
+            "context: memory_map and memory_unmap belong together: give both or neither");
     return PST_OK;
 }
 
@@ -148,6 +156,8 @@ static pst_rc complete_config(const pst_context_options *given, pst_context_opti
     }
     if (config->memory_budget_bytes == 0)
         config->memory_budget_bytes = budget_default();
+    if (config->idle_memory_bytes == 0)
+        config->idle_memory_bytes = config->memory_budget_bytes;
     if (config->blocking_threads == 0)
         config->blocking_threads = BLOCKING_THREADS;
     if (config->cpu_threads == 0)
@@ -198,9 +208,9 @@ static pst_rc build_core(const pst_context_options *config, struct pst_core **ou
     pthread_mutex_init(&core->mutex, NULL);
     pst_log_init(&core->log, config->log, config->log_arg, config->log_level);
     pst_budget_init(&core->budget, config->memory_budget_bytes);
-    uint64_t idle_max = config->memory_budget_bytes / 2;
-    rc = pst_arenas_new(idle_max < IDLE_ARENAS_MAX ? idle_max : IDLE_ARENAS_MAX, core->generation,
-                        &core->arenas);
+    const struct pst_memory_source source = {config->memory_map, config->memory_unmap,
+                                             config->memory_arg};
+    rc = pst_arenas_new(&source, config->idle_memory_bytes, &core->arenas);
     if (rc == PST_OK)
         rc = pst_pool_new(config->blocking_threads, &core->blocking);
     if (rc == PST_OK)
@@ -299,7 +309,7 @@ pst_rc pst_context_new(const pst_context_options *options, pst_context **out, ps
     pst_context *context = calloc(1, sizeof(*context));
     if (!context)
         return pst_fail(err, PST_E_NO_MEMORY, "out of memory");
-    pthread_once(&fork_once, watch_forks);
+    pst_fork_watch();
     pst_rc rc = complete_config(options, &context->config, err);
     if (rc == PST_OK) {
         rc = build_core(&context->config, &core, err);
@@ -406,7 +416,17 @@ void pst_context_stats(pst_context *context, pst_stats *out)
         now.in_flight_bytes = core->budget.locked.reserved_bytes;
         now.peak_in_flight_bytes = core->budget.locked.peak_bytes;
         pthread_mutex_unlock(&core->budget.mutex);
-        now.handed_out_bytes = pst_arenas_handed_out(core->arenas);
+        struct pst_arena_stats memory;
+        pst_arenas_stats(core->arenas, &memory);
+        now.handed_out_bytes = memory.handed_out_bytes;
+        now.mapped_bytes = memory.mapped_bytes;
+        now.peak_mapped_bytes = memory.peak_mapped_bytes;
+        now.idle_bytes = memory.idle_bytes;
+        now.maps = memory.maps;
+        now.reuses = memory.reuses;
+        now.ranges = atomic_load(&core->ranges);
+        now.hedges = atomic_load(&core->hedges);
+        now.hedges_won = atomic_load(&core->hedges_won);
         now.threads = pst_pool_threads(core->blocking) + pst_pool_threads(core->cpu) + 1;
         now.fork_generation = core->generation;
     }

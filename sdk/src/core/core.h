@@ -12,8 +12,8 @@
 #include <penstock/context.h>
 #include <penstock/plugin.h>
 
-#include "core/arena.h"
 #include "core/budget.h"
+#include "core/buffer.h"
 #include "core/log.h"
 #include "core/pool.h"
 #include "core/reactor.h"
@@ -37,6 +37,7 @@ struct pst_core {
     atomic_ullong next_op_id;
     atomic_ullong ops_submitted, ops_completed, retries, busy, bytes_read, bytes_written;
     atomic_ullong abandoned;
+    atomic_ullong ranges, hedges, hedges_won; /* counted by the range engine */
     pthread_mutex_t mutex;
     struct {
         struct pst_port *ports;   /* every open one */
@@ -53,6 +54,9 @@ void pst_core_unref(struct pst_core *core);
 
 pst_context *pst_context_ref(pst_context *context);
 void pst_context_unref(pst_context *context);
+
+/* Count forks from now on, if nobody has asked for it before. */
+void pst_fork_watch(void);
 
 /* Count of forks between the first process and this one. */
 uint32_t pst_fork_generation(void);
