@@ -14,8 +14,10 @@ typedef struct pst_reader pst_reader;
 
 /* Start reading `length` bytes at `offset` (0 and PST_UNKNOWN: the whole object). `call` holds for each
  * later call: its cancel token, which must outlive the reader, ends any of them, its timeout starts
- * anew with each. options->max_in_flight ranges of options->part_bytes are under way or waiting to be
- * taken; both are lowered so that they fit the memory budget.
+ * anew with each. options->max_in_flight ranges (0: 4) of options->part_bytes (0: chosen from the
+ * store's limits and the budget) are under way or waiting to be taken; fewer, if they would not fit the
+ * memory budget. What has no strong etag is read by one request into memory for all of it, or by ranges
+ * with PST_READ_ALLOW_UNPINNED.
  * Ownership: pst_reader_free. Blocks: no; a missing object shows with the first read.
  * Errors: INVALID; OVER_BUDGET, naming both sizes, where not even one part fits; UNIMPLEMENTED for a
  * decoded range, whose offsets would be those of the stored bytes. */
@@ -25,8 +27,10 @@ PST_API PST_NODISCARD pst_rc pst_reader_open(pst_store *store, pst_str key, uint
                                              pst_error *err);
 
 /* Copy the next bytes to `dst`. *n_read is less than `capacity` only at the end, then 0.
- * Errors: as pst_get; CHANGED when the object was replaced meanwhile; DATA_LOSS for compressed data
- * that is corrupt or cut short, naming the offset. Errors stay. */
+ * Errors: as pst_get; CHANGED when the object was replaced meanwhile; OVER_BUDGET, naming both sizes,
+ * for one without a strong etag that is larger than the memory budget; DATA_LOSS for compressed data
+ * that is corrupt or cut short, naming the offset, and for PST_READ_EXPECT_CRC32C, before the last
+ * bytes are delivered; FORKED in a fork child. Errors stay. */
 PST_API PST_NODISCARD pst_rc pst_reader_read(pst_reader *reader, void *dst, size_t capacity,
                                              size_t *n_read, pst_error *err);
 

@@ -39,12 +39,24 @@ int pst_budget_reserve(struct pst_budget *b, uint64_t bytes, struct pst_budget_w
     int is_granted = !b->locked.first && fits_locked(b, bytes);
     if (is_granted) {
         add_locked(b, bytes);
-    } else if (waiter) {
+    } else {
         waiter->bytes = bytes;
         waiter->next = NULL;
         *b->locked.last = waiter;
         b->locked.last = &waiter->next;
     }
+    pthread_mutex_unlock(&b->mutex);
+    return is_granted;
+}
+
+int pst_budget_try(struct pst_budget *b, uint64_t bytes)
+{
+    pthread_mutex_lock(&b->mutex);
+    uint64_t reserved = b->locked.reserved_bytes;
+    int is_granted = !b->locked.first && reserved <= b->limit_bytes &&
+                     bytes <= b->limit_bytes - reserved;
+    if (is_granted)
+        add_locked(b, bytes);
     pthread_mutex_unlock(&b->mutex);
     return is_granted;
 }

@@ -26,9 +26,13 @@ void pst_budget_init(struct pst_budget *budget, uint64_t limit_bytes);
 void pst_budget_fini(struct pst_budget *budget);
 
 /* Reserve at once, or get in line behind those who wait. Returns 1 when reserved, 0 when `waiter`
- * was queued. With waiter NULL nothing is queued. More than the limit is served when nothing else
- * is reserved; whether to ask for it at all is the caller's decision. */
+ * was queued. More than the limit is served when nothing else is reserved; whether to ask for it at
+ * all is the caller's decision. */
 int pst_budget_reserve(struct pst_budget *budget, uint64_t bytes, struct pst_budget_waiter *waiter);
+
+/* Reserve only what fits the limit while nobody stands in line. Returns 1 when reserved. For what is
+ * wanted but not needed: fetching ahead. */
+int pst_budget_try(struct pst_budget *budget, uint64_t bytes);
 
 /* Reserve without asking: for those who could not let go otherwise. */
 void pst_budget_force(struct pst_budget *budget, uint64_t bytes);

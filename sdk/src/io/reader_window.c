@@ -1,0 +1,522 @@
+/* reader_window.c - the ranges of a reader: how long, how many, which version, whose memory.
+ *
+ * How: the first range is read alone into memory of its own size. Its reply tells the object's size and
+ * etag; from then on up to n_ahead ranges are under way or waiting to be taken, launched by the thread
+ * that learned the size and afterwards by the application's, whenever it asks for more.
+ *
+ * Memory: a range is reserved from the budget before it is launched and given back once its bytes were
+ * taken. While they wait for the application they are marked idle, since nobody but the application can
+ * set them free (core/budget.h). Ranges ahead are launched only while the budget has room and nobody
+ * stands in line for it; only the range that the application waits for stands in line itself, and by
+ * then the reader holds nothing else. So any number of readers share a budget and none of them waits for
+ * what another one's application holds.
+ *
+ * One version: each range carries the first reply's strong etag and must show the same etag and size.
+ * What has no strong etag cannot be pinned; unless the application allows it, it is read again by one
+ * request as pst_get would, which takes memory for all of it: beyond the budget it is refused. A store
+ * that tells no size is read range after range until one comes short.
+ *
+ * Failing: the first failure stops further launches; what lies before it is still delivered. Reader and
+ * ranges share the state by reference, so freeing a reader waits for nothing: what still comes in is
+ * dropped where it ends. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "io/reader_state.h"
+#include "io/room.h"
+
+#define AHEAD_PARTS 4u
+#define PART_MIN ((uint64_t)64 << 10)
+
+/* ---- the plan ---------------------------------------------------------------------------------- */
+
+static uint64_t round_up(uint64_t n, uint64_t to)
+{
+    uint64_t over = n % to;
+    return over == 0 || n > UINT64_MAX - to ? n : n + to - over;
+}
+
+pst_rc pst_reader_plan(uint64_t budget_bytes, const pst_limits *limits, uint64_t length,
+                       const pst_read_options *options, int is_decoded, uint64_t *part_bytes,
+                       uint32_t *n_ahead, pst_error *err)
+{
+    uint64_t align = limits->io_align > 1 ? limits->io_align : 1;
+    uint64_t n = options->max_in_flight ? options->max_in_flight : AHEAD_PARTS, part, share;
+    if (n > PST_READER_AHEAD_MAX)
+        return pst_fail(err, PST_E_INVALID, "max_in_flight is %u, at most %u are allowed",
+                        (unsigned)n, PST_READER_AHEAD_MAX);
+    share = budget_bytes / (n + (is_decoded ? 1 : 0)); /* one more: for what comes out */
+    if (options->part_bytes > 0) {
+        part = round_up(options->part_bytes, align);
+    } else {
+        uint64_t least = round_up(PART_MIN, align);
+        part = pst_range_part_bytes(length, limits);
+        if (part > share)
+            part = share / align * align;
+        if (part < least)
+            part = round_up(length < least ? length : least, align);
+    }
+    if (part == 0)
+        part = align; /* of nothing */
+    if (part > budget_bytes || part > SIZE_MAX / 2)
+        return pst_fail(err, PST_E_OVER_BUDGET,
+                        "a part takes %llu bytes of memory, the budget is %llu bytes",
+                        (unsigned long long)part, (unsigned long long)budget_bytes);
+    uint64_t fit = budget_bytes / part - (is_decoded && budget_bytes / part > 1 ? 1 : 0);
+    *part_bytes = part;
+    *n_ahead = (uint32_t)(n < fit ? n : fit);
+    return PST_OK;
+}
+
+/* ---- giving back ------------------------------------------------------------------------------- */
+
+void pst_reader_unref(struct pst_reader *reader)
+{
+    if (atomic_fetch_sub_explicit(&reader->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    pst_gate_fini(&reader->gate);
+    pst_port_unref(reader->port);
+    free(reader->kept);
+    free(reader);
+}
+
+/* Give up bytes that wait for the application. */
+static void release_idle(struct pst_reader *reader, uint64_t bytes)
+{
+    struct pst_budget *budget = &reader->port->core->budget;
+    if (bytes == 0)
+        return;
+    pst_budget_busy(budget, bytes);
+    pst_budget_release(budget, bytes);
+}
+
+void pst_reader_drop_piece(struct pst_reader *reader)
+{
+    struct pst_reader_piece piece = reader->piece;
+    reader->piece = (struct pst_reader_piece){0};
+    pst_buffer_unref(piece.buffer);
+    release_idle(reader, piece.budget_bytes);
+}
+
+/* Empty a slot whose range has ended; the caller drops the result once it has unlocked. */
+static struct pst_reader_part clear_locked(struct pst_reader_part *part)
+{
+    struct pst_reader_part was = *part;
+    *part = (struct pst_reader_part){.reader = was.reader};
+    return was;
+}
+
+static void drop_part(struct pst_reader_part part)
+{
+    pst_buffer_unref(part.buffer);
+    release_idle(part.reader, part.budget_bytes);
+    pst_get_unref(part.get);
+}
+
+void pst_reader_stop(struct pst_reader *reader, int is_closing)
+{
+    struct pst_get *running[PST_READER_AHEAD_MAX];
+    struct pst_reader_part ended[PST_READER_AHEAD_MAX];
+    uint32_t n_running = 0, n_ended = 0;
+    pthread_mutex_lock(&reader->gate.mutex);
+    reader->locked.is_stopped = 1;
+    reader->locked.is_closing |= is_closing;
+    for (uint32_t i = 0; i < PST_READER_AHEAD_MAX; i++) {
+        struct pst_reader_part *part = &reader->locked.parts[i];
+        if (part->get && !part->is_ready)
+            running[n_running++] = pst_get_ref(part->get);
+        else if (part->get && is_closing)
+            ended[n_ended++] = clear_locked(part);
+    }
+    pthread_mutex_unlock(&reader->gate.mutex);
+    for (uint32_t i = 0; i < n_ended; i++)
+        drop_part(ended[i]);
+    for (uint32_t i = 0; i < n_running; i++) {
+        pst_get_stop(running[i], PST_E_CANCELLED);
+        pst_get_unref(running[i]);
+    }
+}
+
+/* ---- launching --------------------------------------------------------------------------------- */
+
+static void on_done(struct pst_get *get, pst_rc rc);
+
+static struct pst_reader_part *slot(struct pst_reader *reader, uint64_t i)
+{
+    return &reader->locked.parts[i % reader->n_ahead];
+}
+
+static int is_pinned(const struct pst_reader *reader)
+{
+    return reader->locked.etag_strength == PST_ETAG_STRONG;
+}
+
+/* Make the get of a part whose offset, length and is_late are set. Returns 0 for lack of memory. */
+static int make_get_locked(struct pst_reader *reader, struct pst_reader_part *part)
+{
+    const struct pst_port *port = reader->port;
+    pst_iov iov = {NULL, 0};
+    struct pst_get_spec spec = {
+        .port = reader->port,
+        .key = reader->key,
+        .if_match = reader->if_match,
+        .version = reader->version,
+        .offset = part->offset,
+        .length = part->length,
+        .flags = reader->flags & PST_READ_ALLOW_UNPINNED,
+        .max_attempts = reader->call.max_attempts,
+        .affinity = reader->call.affinity,
+        .done = on_done,
+        .owner = part,
+    };
+    if (reader->locked.is_learned && is_pinned(reader))
+        spec.if_match = pst_str_of(reader->locked.etag, reader->locked.etag_len);
+    if (!part->is_late) {
+        size_t align = port->limits.mem_align > 1 ? port->limits.mem_align : 1;
+        size_t unit = port->limits.io_align > 1 ? port->limits.io_align : 1;
+        part->buffer = pst_buffer_new(port->core->arenas, (size_t)round_up(part->length, unit),
+                                      align);
+        if (!part->buffer)
+            return 0;
+        iov = (pst_iov){pst_buffer_bytes(part->buffer), (size_t)part->length};
+        spec.dst = &iov;
+        spec.n_dst = 1;
+    }
+    part->get = pst_get_new(&spec);
+    if (!part->get) {
+        pst_buffer_unref(part->buffer);
+        part->buffer = NULL;
+        return 0;
+    }
+    if (++reader->locked.n_under_way > reader->locked.most_under_way)
+        reader->locked.most_under_way = reader->locked.n_under_way;
+    atomic_fetch_add_explicit(&reader->refs, 1, memory_order_relaxed);
+    return 1;
+}
+
+/* How long the next range is; 0: there is none to launch now. */
+static uint64_t next_length_locked(struct pst_reader *reader)
+{
+    uint64_t n_ahead = reader->locked.is_sequential ? 1 : reader->n_ahead;
+    uint64_t left = reader->locked.end - reader->locked.next;
+    if (!reader->locked.is_learned || reader->locked.is_stopped ||
+        reader->locked.n_launched - reader->locked.n_taken >= n_ahead ||
+        reader->locked.next >= reader->locked.end)
+        return 0;
+    return left < reader->part_bytes ? left : reader->part_bytes;
+}
+
+/* Launch a range for which `length` bytes are reserved. NULL for lack of memory: they still are. */
+static struct pst_get *launch_locked(struct pst_reader *reader, uint64_t length)
+{
+    struct pst_reader_part *part = slot(reader, reader->locked.n_launched);
+    *part = (struct pst_reader_part){
+        .reader = reader, .offset = reader->locked.next, .length = length, .budget_bytes = length};
+    if (!make_get_locked(reader, part)) {
+        *part = (struct pst_reader_part){.reader = reader};
+        return NULL;
+    }
+    reader->locked.n_launched++;
+    reader->locked.next += length;
+    return pst_get_ref(part->get);
+}
+
+void pst_reader_top_up(struct pst_reader *reader)
+{
+    struct pst_budget *budget = &reader->port->core->budget;
+    for (;;) {
+        struct pst_get *get = NULL;
+        pthread_mutex_lock(&reader->gate.mutex);
+        uint64_t length = next_length_locked(reader);
+        int is_reserved = length > 0 && pst_budget_try(budget, length);
+        if (is_reserved)
+            get = launch_locked(reader, length);
+        pthread_mutex_unlock(&reader->gate.mutex);
+        if (is_reserved && !get)
+            pst_budget_release(budget, length);
+        if (!get)
+            return;
+        pst_get_start(get);
+        pst_get_unref(get);
+    }
+}
+
+pst_rc pst_reader_start(struct pst_reader *reader)
+{
+    struct pst_reader_part *part = &reader->locked.parts[0];
+    uint64_t align = reader->port->limits.io_align > 1 ? reader->port->limits.io_align : 1;
+    uint64_t length = reader->part_bytes;
+    if (length > reader->offset % align)
+        length -= reader->offset % align; /* so that the ranges after it are aligned */
+    if (length > reader->length)
+        length = reader->length;
+    *part = (struct pst_reader_part){
+        .reader = reader, .offset = reader->offset, .length = length, .is_late = 1};
+    if (!make_get_locked(reader, part))
+        return PST_E_NO_MEMORY;
+    reader->locked.n_launched = 1;
+    struct pst_get *get = pst_get_ref(part->get);
+    pst_get_start(get);
+    pst_get_unref(get);
+    return PST_OK;
+}
+
+/* ---- the first reply --------------------------------------------------------------------------- */
+
+/* Read it again, as a whole. NULL for lack of memory. */
+static struct pst_get *read_whole_locked(struct pst_reader *reader, struct pst_reader_part *part)
+{
+    reader->locked.is_whole = 1;
+    *part = (struct pst_reader_part){
+        .reader = reader, .offset = reader->offset, .length = reader->length, .is_late = 1};
+    return make_get_locked(reader, part) ? pst_get_ref(part->get) : NULL;
+}
+
+/* Note what the first reply tells; returns 1 when the object must be read again as a whole. */
+static int learn_locked(struct pst_reader *reader, const struct pst_reader_part *part,
+                        const struct pst_get_outcome *outcome)
+{
+    uint64_t size = outcome->object_size;
+    uint64_t want = reader->length < PST_UNKNOWN - reader->offset ? reader->offset + reader->length
+                                                                  : PST_UNKNOWN;
+    int is_known = size != PST_UNKNOWN;
+    reader->locked.object_size = size;
+    reader->locked.etag_strength = outcome->etag_strength;
+    reader->locked.etag_len = outcome->etag.len < sizeof(reader->locked.etag)
+                                  ? outcome->etag.len
+                                  : sizeof(reader->locked.etag) - 1;
+    if (reader->locked.etag_len > 0)
+        memcpy(reader->locked.etag, outcome->etag.ptr, reader->locked.etag_len);
+    reader->locked.etag[reader->locked.etag_len] = '\0';
+    reader->locked.next = reader->offset + outcome->n_read;
+    reader->locked.end = is_known && size < want ? size : want;
+    if (reader->locked.is_whole || (!is_known && outcome->n_read < part->length))
+        reader->locked.end = reader->locked.next;
+    reader->locked.is_sequential = !is_known;
+    reader->locked.is_learned = 1;
+    return reader->locked.next < reader->locked.end && !is_pinned(reader) &&
+           !(reader->flags & PST_READ_ALLOW_UNPINNED) && !reader->locked.is_stopped;
+}
+
+/* The get has reserved, made and handed out its memory by itself: count it as every other part. */
+static void adopt(struct pst_reader_part *part, struct pst_get *get)
+{
+    struct pst_budget *budget = &part->reader->port->core->budget;
+    part->buffer = pst_get_take(get);
+    part->budget_bytes = part->buffer ? pst_buffer_size(part->buffer) : 0;
+    if (part->budget_bytes > 0)
+        pst_budget_force(budget, part->budget_bytes);
+}
+
+static void on_done(struct pst_get *get, pst_rc rc)
+{
+    struct pst_reader_part *part = pst_get_owner(get), dropped = {0};
+    struct pst_reader *reader = part->reader;
+    struct pst_budget *budget = &reader->port->core->budget;
+    const struct pst_get_outcome *outcome = pst_get_outcome_of(get);
+    struct pst_get *again = NULL;
+    int is_first = part->is_late;
+    if (is_first && rc == PST_OK)
+        adopt(part, get);
+    if (part->budget_bytes > 0)
+        pst_budget_idle(budget, part->budget_bytes);
+    pthread_mutex_lock(&reader->gate.mutex);
+    reader->locked.n_under_way--;
+    part->rc = rc;
+    part->is_ready = 1;
+    if (rc != PST_OK)
+        reader->locked.is_stopped = 1;
+    if (is_first && rc == PST_OK && learn_locked(reader, part, outcome)) {
+        dropped = clear_locked(part);
+        again = read_whole_locked(reader, part);
+        if (!again) {
+            part->rc = PST_E_NO_MEMORY;
+            part->get = pst_get_ref(get);
+            part->is_ready = reader->locked.is_stopped = 1;
+        }
+    }
+    if (reader->locked.is_closing && !again)
+        dropped = clear_locked(part);
+    pthread_cond_signal(&reader->gate.changed);
+    pthread_mutex_unlock(&reader->gate.mutex);
+    if (dropped.reader)
+        drop_part(dropped);
+    if (again) {
+        pst_get_start(again);
+        pst_get_unref(again);
+    } else if (is_first) {
+        pst_reader_top_up(reader);
+    }
+    pst_reader_unref(reader);
+}
+
+/* ---- taking ------------------------------------------------------------------------------------ */
+
+pst_rc pst_reader_fail(struct pst_reader *reader, pst_rc rc, const pst_error *cause)
+{
+    reader->rc = pst_fail_at(reader->port, "GET", reader->key, rc, cause, &reader->error);
+    pst_reader_stop(reader, 0);
+    return reader->rc;
+}
+
+int pst_reader_is_last(struct pst_reader *reader)
+{
+    pthread_mutex_lock(&reader->gate.mutex);
+    int is_so = reader->locked.n_launched == reader->locked.n_taken && reader->locked.is_learned &&
+                reader->locked.next >= reader->locked.end;
+    pthread_mutex_unlock(&reader->gate.mutex);
+    return is_so;
+}
+
+/* The next range's length if none is under way or waits, else 0. */
+static uint64_t missing_locked(struct pst_reader *reader)
+{
+    return reader->locked.n_launched == reader->locked.n_taken ? next_length_locked(reader) : 0;
+}
+
+/* Nothing is under way since there was no room for it: wait for some, then launch the next range. */
+static pst_rc launch_head(struct pst_reader *reader, const struct pst_limit *limit)
+{
+    struct pst_budget *budget = &reader->port->core->budget;
+    struct pst_get *get = NULL;
+    pthread_mutex_lock(&reader->gate.mutex);
+    uint64_t length = missing_locked(reader);
+    pthread_mutex_unlock(&reader->gate.mutex);
+    if (length == 0)
+        return PST_OK;
+    pst_rc rc = pst_room_reserve(budget, length, limit);
+    if (rc != PST_OK)
+        return pst_reader_fail(reader, rc, NULL);
+    pthread_mutex_lock(&reader->gate.mutex);
+    int is_missing = missing_locked(reader) ==
+                     length; /* or the first range's end has launched it */
+    if (is_missing)
+        get = launch_locked(reader, length);
+    pthread_mutex_unlock(&reader->gate.mutex);
+    if (!get)
+        pst_budget_release(budget, length);
+    if (is_missing && !get)
+        return pst_reader_fail(reader, PST_E_NO_MEMORY, NULL);
+    if (get)
+        pst_get_start(get);
+    pst_get_unref(get);
+    return PST_OK;
+}
+
+static pst_rc fail_changed(struct pst_reader *reader)
+{
+    pst_error cause = PST_ERROR_INIT;
+    pst_fail(&cause, PST_E_CHANGED, "the object changed while it was read");
+    return pst_reader_fail(reader, PST_E_CHANGED, &cause);
+}
+
+static pst_rc fail_unpinned(struct pst_reader *reader)
+{
+    pst_error cause = PST_ERROR_INIT;
+    uint64_t size = reader->locked.object_size;
+    if (size == PST_UNKNOWN)
+        pst_fail(&cause, PST_E_OVER_BUDGET,
+                 "without a strong etag it must come by one request, and is larger than the memory "
+                 "budget of %llu bytes",
+                 (unsigned long long)reader->port->core->budget.limit_bytes);
+    else
+        pst_fail(
+            &cause, PST_E_OVER_BUDGET,
+            "without a strong etag its %llu bytes must come by one request, the memory budget is "
+            "%llu bytes",
+            (unsigned long long)size, (unsigned long long)reader->port->core->budget.limit_bytes);
+    return pst_reader_fail(reader, PST_E_OVER_BUDGET, &cause);
+}
+
+/* Is it of the version that the first one was of, and as long as it must be? */
+static pst_rc check_part(struct pst_reader *reader, const struct pst_reader_part *part)
+{
+    const struct pst_get_outcome *outcome = pst_get_outcome_of(part->get);
+    if (part->rc == PST_E_PRECONDITION && !part->is_late)
+        return fail_changed(reader);
+    if (part->rc == PST_E_OVER_BUDGET && reader->locked.is_whole)
+        return fail_unpinned(reader);
+    if (part->rc != PST_OK) {
+        pst_reader_stop(reader, 0);
+        if (outcome->error->code != part->rc)
+            return pst_reader_fail(reader, part->rc, NULL);
+        pst_error_copy(&reader->error, outcome->error);
+        return reader->rc = part->rc;
+    }
+    if (part->is_late)
+        return PST_OK;
+    if (outcome->object_size != reader->locked.object_size ||
+        outcome->etag.len != reader->locked.etag_len ||
+        (outcome->etag.len > 0 &&
+         memcmp(outcome->etag.ptr, reader->locked.etag, outcome->etag.len) != 0) ||
+        (outcome->n_read != part->length && !reader->locked.is_sequential))
+        return fail_changed(reader);
+    return PST_OK;
+}
+
+/* What of the range that was asked for lies beyond the end? */
+static pst_rc check_exact(struct pst_reader *reader, uint64_t n_delivered, int is_last)
+{
+    pst_error cause = PST_ERROR_INIT;
+    uint64_t size = reader->locked.object_size;
+    if (!(reader->flags & PST_READ_EXACT) || reader->length == PST_UNKNOWN)
+        return PST_OK;
+    if (size == PST_UNKNOWN && is_last)
+        size = reader->offset + n_delivered;
+    if (size == PST_UNKNOWN || (reader->offset <= size && reader->length <= size - reader->offset))
+        return PST_OK;
+    pst_fail(&cause, PST_E_RANGE,
+             "range of %llu bytes at %llu goes beyond the end: the object has %llu bytes",
+             (unsigned long long)reader->length, (unsigned long long)reader->offset,
+             (unsigned long long)size);
+    return pst_reader_fail(reader, PST_E_RANGE, &cause);
+}
+
+pst_rc pst_reader_take(struct pst_reader *reader, const struct pst_limit *limit, int *is_end)
+{
+    struct pst_reader_part part;
+    pst_rc rc = PST_OK;
+    *is_end = 0;
+    pst_reader_top_up(reader);
+    if (pst_reader_is_last(reader)) {
+        *is_end = 1;
+        return PST_OK;
+    }
+    rc = launch_head(reader, limit);
+    if (rc != PST_OK)
+        return rc;
+    pthread_mutex_lock(&reader->gate.mutex);
+    struct pst_reader_part *head = slot(reader, reader->locked.n_taken);
+    while (!head->is_ready && rc == PST_OK)
+        rc = pst_gate_sleep(&reader->gate, limit);
+    if (rc == PST_OK) {
+        part = clear_locked(head);
+        reader->locked.n_taken++;
+    }
+    pthread_mutex_unlock(&reader->gate.mutex);
+    if (rc != PST_OK)
+        return pst_reader_fail(reader, rc, NULL);
+    rc = check_part(reader, &part);
+    uint64_t n = rc == PST_OK ? pst_get_outcome_of(part.get)->n_read : 0;
+    if (rc == PST_OK && reader->locked.is_sequential && n < part.length) {
+        pthread_mutex_lock(&reader->gate.mutex);
+        reader->locked.next = reader->locked.end = part.offset + n;
+        pthread_mutex_unlock(&reader->gate.mutex);
+    }
+    if (rc == PST_OK)
+        rc = check_exact(reader, part.offset + n - reader->offset, pst_reader_is_last(reader));
+    if (rc != PST_OK) {
+        drop_part(part);
+        return rc;
+    }
+    reader->info.n_ranges++;
+    if (n > reader->info.part_bytes)
+        reader->info.part_bytes = n;
+    if (!part.is_late)
+        pst_buffer_set_size(part.buffer, (size_t)n);
+    reader->piece = (struct pst_reader_piece){
+        .buffer = part.buffer, .n = (size_t)n, .budget_bytes = part.budget_bytes};
+    pst_get_unref(part.get);
+    return PST_OK;
+}
