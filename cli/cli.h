@@ -57,6 +57,7 @@ struct cli_option {
 
 struct cli;
 struct cli_args;
+struct cli_text_buf;
 
 #define CLI_ANY UINT32_MAX
 struct cli_verb {
@@ -95,6 +96,9 @@ uint64_t cli_number(const struct cli_args *args, const char *name);  /* PST_UNKN
 size_t cli_list(const struct cli_args *args, const char *name, const char *const **values);
 /* CLI_PAIRS as pst_kv, slices of the arguments. */
 size_t cli_pairs(const struct cli_args *args, const char *name, const pst_kv **pairs);
+
+/* Is the option in the verb's own table? For code that several verbs share. */
+bool cli_has_option(const struct cli_verb *verb, const char *name);
 
 /* Print to stdout what is made from the tables (help.c, man.c, complete.c). */
 int cli_help(struct cli *cli, const struct cli_verb *verb); /* NULL: the whole command */
@@ -155,6 +159,10 @@ int cli_fail_errno(struct cli *cli, int sys_errno, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* Worth saying, no failure; not with -q. */
 void cli_note(struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* What was asked for: -q does not silence it. */
+void cli_tell(struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The same as it is, without the words in front: JSON. */
+void cli_put_stderr(struct cli *cli, const struct cli_text_buf *line);
 /* Only with -v. */
 void cli_verbose(struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

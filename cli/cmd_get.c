@@ -14,15 +14,23 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cli.h"
+#include "flow.h"
 
 struct getter {
     struct cli *cli;
+    struct cli_flow *flow;
     uint64_t offset, length; /* as asked for */
+    bool is_decoded;         /* so that the object's size says nothing about the file's */
     struct cli_location file;
     pst_writer *writer;
     int fd; /* of a FILE that is not regular; else -1 */
 };
+
+static bool is_decoded(const struct cli_flow *flow, pst_str key)
+{
+    return flow->decode == PST_DECODE_ZSTD ||
+           (flow->decode == PST_DECODE_BY_NAME && pst_key_is_zstd(key));
+}
 
 static int fail_writing(const struct getter *getter, pst_rc rc, const pst_error *err)
 {
@@ -37,7 +45,7 @@ static int start_file(void *arg, uint64_t object_size, const char *etag)
     pst_rc rc;
 
     (void)etag;
-    if (object_size != PST_UNKNOWN)
+    if (object_size != PST_UNKNOWN && !getter->is_decoded)
         options.size_hint = object_size - getter->offset;
     if (getter->length < options.size_hint)
         options.size_hint = getter->length;
@@ -81,7 +89,8 @@ static int write_file(void *arg, const void *data, size_t len)
 }
 
 /* The path to write for FILE: into a directory, through a link. free(). */
-static char *choose_path(struct cli *cli, const char *file, pst_str key, bool *is_special)
+static char *choose_path(struct cli *cli, const char *file, pst_str key, bool is_decoded,
+                         bool *is_special)
 {
     const char *slash = key.len ? memrchr(key.ptr, '/', key.len) : NULL;
     struct cli_text_buf path = {0};
@@ -89,6 +98,8 @@ static char *choose_path(struct cli *cli, const char *file, pst_str key, bool *i
     size_t len = strlen(file);
 
     *is_special = false;
+    if (is_decoded && pst_key_is_zstd(key))
+        key.len -= strlen(".zst");
     cli_add(&path, file, len);
     if ((len > 0 && file[len - 1] == '/') || (stat(file, &st) == 0 && S_ISDIR(st.st_mode))) {
         const char *name = slash ? slash + 1 : key.ptr;
@@ -115,33 +126,49 @@ static char *choose_path(struct cli *cli, const char *file, pst_str key, bool *i
     return path.data;
 }
 
-static int finish_file(struct getter *getter, int code)
+/* Publish the file, and see with --verify that it is what was read. */
+static int finish_file(struct getter *getter, const pst_read_info *info, int code)
 {
+    pst_write_result result = {.struct_size = sizeof(result)};
+    bool is_written = getter->writer != NULL;
     pst_error err = PST_ERROR_INIT;
     pst_rc rc;
 
-    if (code == CLI_OK && getter->writer) {
-        rc = pst_writer_finalize(getter->writer, NULL, &err);
+    if (code == CLI_OK && is_written) {
+        rc = pst_writer_finalize(getter->writer, &result, &err);
         if (rc != PST_OK)
             code = fail_writing(getter, rc, &err);
     }
     pst_writer_free(getter->writer);
     if (getter->fd >= 0 && close(getter->fd) != 0 && code == CLI_OK)
         code = cli_fail_errno(getter->cli, errno, "%s", getter->file.arg);
+    if (code == CLI_OK && is_written && getter->flow->verifies) {
+        struct cli_expected expected = {.name = getter->file.uri,
+                                        .size = info->n_read,
+                                        .stored_size = info->n_read,
+                                        .crc = info->crc32c};
+        code = cli_verify_written(getter->cli, getter->flow, getter->file.store,
+                                  getter->file.parts.key, &expected);
+    }
     return code;
 }
 
-static int get_to_file(struct cli *cli, struct cli_stream *stream, const char *file)
+static int get_to_file(struct cli *cli, struct cli_flow *flow, struct cli_stream *stream,
+                       const char *file)
 {
-    struct getter getter = {
-        .cli = cli, .offset = stream->offset, .length = stream->length, .fd = -1};
+    struct getter getter = {.cli = cli,
+                            .flow = flow,
+                            .offset = stream->offset,
+                            .length = stream->length,
+                            .is_decoded = is_decoded(flow, stream->key),
+                            .fd = -1};
     bool is_special;
     char *path;
     int code;
 
     if (strstr(file, "://"))
         return cli_usage(cli, "FILE is a local path, '%s' is a URI: use 'penstock cp'", file);
-    path = choose_path(cli, file, stream->key, &is_special);
+    path = choose_path(cli, file, stream->key, getter.is_decoded, &is_special);
     if (!path)
         return CLI_USAGE;
     code = cli_location_parse(cli, path, 0, &getter.file);
@@ -156,7 +183,8 @@ static int get_to_file(struct cli *cli, struct cli_stream *stream, const char *f
         stream->on_size = start_file;
         stream->sink = write_file;
         stream->arg = &getter;
-        code = finish_file(&getter, cli_stream_read(cli, stream));
+        code = finish_file(&getter, stream->info, cli_stream_read(cli, stream));
+        cli_flow_add_store(flow, getter.file.uri, getter.file.store);
     }
     cli_location_fini(&getter.file);
     free(path);
@@ -177,18 +205,100 @@ static int start_progress(void *arg, uint64_t object_size, const char *etag)
     return CLI_OK;
 }
 
+static int drop(void *arg, const void *data, size_t len)
+{
+    const struct cli *cli = arg;
+    (void)data;
+    (void)len;
+    return cli_interrupted(cli) ? CLI_INTERRUPTED : CLI_OK;
+}
+
+/* A checksum of the store is of the bytes as they are stored: what comes out of the decompressor cannot be
+ * compared with it, so those bytes are read once before. */
+static int verify_stored(struct cli *cli, const struct cli_stream *stream,
+                         const pst_read_options *options)
+{
+    pst_read_options stored = *options;
+    struct cli_stream before = *stream;
+
+    stored.decode = PST_DECODE_NEVER;
+    before.options = &stored;
+    before.info = NULL;
+    before.on_size = NULL;
+    before.sink = drop;
+    before.arg = cli;
+    return cli_stream_read(cli, &before);
+}
+
+/* With --verify: have the read compare. `attr` must live as long as `options`. */
+static int expect(struct cli *cli, struct cli_flow *flow, const struct cli_stream *stream,
+                  pst_read_options *options, pst_attr **attr)
+{
+    pst_error err = PST_ERROR_INIT;
+    int code = CLI_OK;
+
+    options->flags |= PST_READ_CRC32C;
+    if (!flow->verifies)
+        return CLI_OK;
+    if (stream->offset > 0 || stream->length != PST_UNKNOWN) {
+        cli_not_verified(cli, flow, stream->name, "the store's checksum is of the whole object");
+        return CLI_OK;
+    }
+    pst_rc rc = pst_stat(stream->store, stream->key, &cli->call, attr, &err);
+    if (rc != PST_OK)
+        return cli_fail_rc(cli, rc, &err);
+    cli_expect_sum(cli, flow, stream->name, *attr, options);
+    if (is_decoded(flow, stream->key) && (options->flags & PST_READ_EXPECT_CRC32C)) {
+        code = verify_stored(cli, stream, options);
+        options->flags &= ~PST_READ_EXPECT_CRC32C;
+    }
+    return code;
+}
+
+static int get_object(struct cli *cli, struct cli_flow *flow, struct cli_stream *stream,
+                      const char *file)
+{
+    pst_read_options options = {.struct_size = sizeof(options)};
+    pst_read_info info = {.struct_size = sizeof(info)};
+    pst_attr *attr = NULL;
+    int code;
+
+    cli_flow_read_options(flow, &options);
+    stream->options = &options;
+    stream->info = &info;
+    code = expect(cli, flow, stream, &options, &attr);
+    if (code == CLI_OK && strcmp(file, "-") == 0) {
+        bool is_range = stream->offset > 0 || stream->length != PST_UNKNOWN;
+        stream->on_size = is_range ? NULL : start_progress;
+        stream->sink = sink_with_progress;
+        stream->arg = cli;
+        code = cli_stream_read(cli, stream);
+    } else if (code == CLI_OK) {
+        code = get_to_file(cli, flow, stream, file);
+    }
+    if (code == CLI_OK) {
+        cli_flow_add_read(flow, &info);
+        cli_flow_add_object(flow, info.n_read,
+                            is_decoded(flow, stream->key) ? info.object_size : info.n_read);
+        cli_flow_add_crc(flow, info.crc32c);
+    }
+    pst_attr_free(attr);
+    return code;
+}
+
 static int run_get(struct cli *cli, const struct cli_args *args)
 {
     struct cli_stream stream = {.length = cli_number(args, "length"), .is_exact = true};
     const char *file = args->n_operands > 1 ? args->operands[1] : "-";
-    struct cli_location location;
-    int code = cli_location_parse(cli, args->operands[0], 0, &location);
+    struct cli_location location = {0};
+    struct cli_flow flow = {0};
+    int code = cli_flow_init(cli, args, &flow);
 
-    if (code)
-        return code;
-    if (cli_given(args, "offset"))
+    if (code == CLI_OK)
+        code = cli_location_parse(cli, args->operands[0], 0, &location);
+    if (code == CLI_OK && cli_given(args, "offset"))
         stream.offset = cli_number(args, "offset");
-    if (location.is_directory)
+    if (code == CLI_OK && location.is_directory)
         code = cli_usage(cli, "%s: is a directory: use 'penstock cp -r'", location.arg);
     if (code == CLI_OK)
         code = cli_location_open(cli, &location);
@@ -196,24 +306,23 @@ static int run_get(struct cli *cli, const struct cli_args *args)
         stream.store = location.store;
         stream.key = location.parts.key;
         stream.name = location.uri;
-        if (strcmp(file, "-") == 0) {
-            stream.on_size = cli_given(args, "offset") || cli_given(args, "length")
-                                 ? NULL
-                                 : start_progress;
-            stream.sink = sink_with_progress;
-            stream.arg = cli;
-            code = cli_stream_read(cli, &stream);
-        } else {
-            code = get_to_file(cli, &stream, file);
-        }
+        code = get_object(cli, &flow, &stream, file);
+        cli_progress_stop(cli);
+        cli_flow_add_store(&flow, location.uri, location.store);
+        if (code == CLI_OK)
+            cli_flow_tell(cli, &flow);
     }
     cli_location_fini(&location);
+    cli_flow_fini(&flow);
     return code;
 }
 
 static const struct cli_option options[] = {
     {0, CLI_SIZE, "offset", "BYTES", "start here", NULL, 0, 0},
     {0, CLI_SIZE, "length", "BYTES", "read exactly this many", NULL, 0, 0},
+    CLI_FLOW_OPTION_DECOMPRESS,
+    CLI_FLOW_OPTIONS,
+    CLI_FLOW_OPTION_JSON,
     {0, CLI_FLAG, NULL, NULL, NULL, NULL, 0, 0},
 };
 

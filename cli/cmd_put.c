@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cli.h"
+#include "flow.h"
 
 #define PIECE_BYTES (1024u * 1024u)
 
@@ -97,7 +97,7 @@ static pst_str text_option(const struct cli_args *args, const char *name)
     return text ? pst_str_of(text, strlen(text)) : pst_str_of(NULL, 0);
 }
 
-static void print_result(struct cli *cli, const struct cli_location *to,
+static void print_result(struct cli *cli, const struct cli_location *to, uint64_t n_read,
                          const pst_write_result *result)
 {
     struct cli_text_buf line = {0};
@@ -105,6 +105,7 @@ static void print_result(struct cli *cli, const struct cli_location *to,
     cli_json_begin(&line);
     cli_json_bytes(&line, "uri", pst_str_of(to->uri, strlen(to->uri)));
     cli_json_number(&line, "size", result->size);
+    cli_json_number(&line, "bytes_written", n_read);
     if (result->etag[0])
         cli_json_text(&line, "etag", pst_str_of(result->etag, strlen(result->etag)));
     if (result->version[0])
@@ -119,7 +120,27 @@ static void print_result(struct cli *cli, const struct cli_location *to,
     cli_text_fini(&line);
 }
 
-static int put_source(struct cli *cli, struct source *source, const struct cli_location *to)
+/* What comes after the last byte. */
+static int finish(struct cli *cli, struct cli_flow *flow, const struct cli_location *to,
+                  uint64_t n_read, bool is_compressed, const pst_write_result *result)
+{
+    struct cli_expected expected = {.name = to->uri,
+                                    .size = n_read,
+                                    .stored_size = result->size,
+                                    .crc = result->crc32c,
+                                    .is_compressed = is_compressed};
+
+    cli_flow_add_write(flow, result);
+    cli_flow_add_object(flow, n_read, result->size);
+    if (result->has_crc32c)
+        cli_flow_add_crc(flow, result->crc32c);
+    if (!flow->verifies)
+        return CLI_OK;
+    return cli_verify_written(cli, flow, to->store, to->parts.key, &expected);
+}
+
+static int put_source(struct cli *cli, struct cli_flow *flow, struct source *source,
+                      const struct cli_location *to, bool is_compressed)
 {
     const struct cli_args *args = cli->args;
     pst_attr attr = {.struct_size = sizeof(attr), .mtime_ns = PST_TIME_UNKNOWN};
@@ -138,8 +159,7 @@ static int put_source(struct cli *cli, struct source *source, const struct cli_l
     options.if_match = text_option(args, "if-match");
     options.flags = cli_flag(args, "create-only") ? PST_WRITE_CREATE_ONLY : 0;
     options.sums = 1u << PST_SUM_CRC32C;
-    if (cli_given(args, "part-size"))
-        options.part_bytes = cli_number(args, "part-size");
+    cli_flow_write_options(flow, is_compressed, &options);
     if (source->is_regular)
         options.size_hint = (uint64_t)source->st.st_size;
 
@@ -154,24 +174,34 @@ static int put_source(struct cli *cli, struct source *source, const struct cli_l
             code = cli_fail_rc(cli, rc, &err);
     }
     pst_writer_free(writer); /* cancels what was not finalized */
+    if (code == CLI_OK)
+        code = finish(cli, flow, to, source->n_read, is_compressed, &result);
     if (code == CLI_OK && cli_flag(args, "json"))
-        print_result(cli, to, &result);
+        print_result(cli, to, source->n_read, &result);
     return code;
 }
 
-/* "s3://bucket/dir/" takes the file under its own name. */
+/* "s3://bucket/dir/" takes the file under its own name; what gets compressed is named so. */
 static int complete_key(struct cli *cli, const struct source *source, const char *file,
-                        struct cli_location *to, char **arg)
+                        bool is_compressed, struct cli_location *to, char **arg)
 {
     const char *slash = strrchr(file, '/');
     const char *name = slash ? slash + 1 : file;
+    bool is_named = !is_compressed || (!to->is_directory && pst_key_is_zstd(to->parts.key));
     struct cli_text_buf uri = {0};
 
-    if (!to->is_directory)
+    if (!to->is_directory && is_named)
         return CLI_OK;
-    if (source->fd == STDIN_FILENO || *name == '\0')
-        return cli_usage(cli, "%s: is a directory: give the object's whole name", to->arg);
-    cli_addf(&uri, "%s%s%s", to->uri, to->uri[strlen(to->uri) - 1] == '/' ? "" : "/", name);
+    cli_addf(&uri, "%s", to->uri);
+    if (to->is_directory) {
+        if (source->fd == STDIN_FILENO || *name == '\0') {
+            cli_text_fini(&uri);
+            return cli_usage(cli, "%s: is a directory: give the object's whole name", to->arg);
+        }
+        cli_addf(&uri, "%s%s", uri.data[uri.len - 1] == '/' ? "" : "/", name);
+    }
+    if (!is_named)
+        cli_addf(&uri, ".zst");
     cli_add(&uri, "", 1);
     cli_location_fini(to);
     *arg = uri.data;
@@ -182,24 +212,36 @@ static int run_put(struct cli *cli, const struct cli_args *args)
 {
     struct source source = {.fd = -1};
     struct cli_location to = {0};
+    struct cli_flow flow = {0};
+    const char *file = args->operands[0];
     char *completed = NULL;
-    int code;
+    bool is_compressed = false;
+    int code = cli_flow_init(cli, args, &flow);
 
-    if (cli_flag(args, "create-only") && cli_given(args, "if-match"))
-        return cli_usage(cli, "--create-only and --if-match exclude each other");
-    code = open_source(cli, args->operands[0], &source);
+    if (code == CLI_OK && cli_flag(args, "create-only") && cli_given(args, "if-match"))
+        code = cli_usage(cli, "--create-only and --if-match exclude each other");
+    if (code == CLI_OK)
+        code = open_source(cli, file, &source);
     if (code == CLI_OK)
         code = cli_location_parse(cli, args->operands[1], 0, &to);
-    if (code == CLI_OK)
-        code = complete_key(cli, &source, args->operands[0], &to, &completed);
+    if (code == CLI_OK) {
+        is_compressed = cli_flow_compresses(&flow, pst_str_of(file, strlen(file)));
+        code = complete_key(cli, &source, file, is_compressed, &to, &completed);
+    }
     if (code == CLI_OK)
         code = cli_location_open(cli, &to);
-    if (code == CLI_OK)
-        code = put_source(cli, &source, &to);
+    if (code == CLI_OK) {
+        code = put_source(cli, &flow, &source, &to, is_compressed);
+        cli_progress_stop(cli);
+        cli_flow_add_store(&flow, to.uri, to.store);
+        if (code == CLI_OK)
+            cli_flow_tell(cli, &flow);
+    }
     cli_location_fini(&to);
     free(completed);
     if (source.fd > STDERR_FILENO)
         close(source.fd);
+    cli_flow_fini(&flow);
     return code;
 }
 
@@ -213,8 +255,8 @@ static const struct cli_option options[] = {
     {0, CLI_TEXT, "cache-control", "TEXT", "for caches between the store and its readers", NULL, 0,
      0},
     {0, CLI_PAIRS, "meta", "NAME=VALUE", "user metadata; may be repeated", NULL, 0, 0},
-    {0, CLI_SIZE, "part-size", "SIZE", "length of the parts (chosen from the store's limits)", NULL,
-     1, UINT64_MAX},
+    CLI_FLOW_OPTION_COMPRESS,
+    CLI_FLOW_OPTIONS,
     {0, CLI_FLAG, "json", NULL, "print size, etag and CRC-32C of what was written", NULL, 0, 0},
     {0, CLI_FLAG, NULL, NULL, NULL, NULL, 0, 0},
 };
@@ -224,7 +266,8 @@ const struct cli_verb cli_cmd_put = {
     .operands = "FILE URI",
     .summary = "write one object from FILE or, with '-', standard input",
     .details = "The object appears whole or not at all. Memory does not grow with its size. A URI "
-               "that ends in a slash takes the file under its own name.\n\n"
+               "that ends in a slash takes the file under its own name. With --compress the name "
+               "gets .zst unless it has it; a FILE that is named .zst is written as it is.\n\n"
                "  tar c . | penstock put - s3://bucket/tree.tar --meta job=42",
     .options = options,
     .min_operands = 2,

@@ -155,25 +155,31 @@ void cli_put_uri(struct cli *cli, pst_str uri)
 
 /* ---- messages ----------------------------------------------------------------------------------- */
 
+void cli_put_stderr(struct cli *cli, const struct cli_text_buf *line)
+{
+    size_t done = 0;
+
+    pthread_mutex_lock(&cli->stderr_mutex);
+    cli_progress_clear_locked(cli);
+    while (done < line->len) {
+        ssize_t n = write(STDERR_FILENO, line->data + done, line->len - done);
+        if (n < 0 && errno != EINTR)
+            break;
+        done += n > 0 ? (size_t)n : 0;
+    }
+    pthread_mutex_unlock(&cli->stderr_mutex);
+}
+
 static void say(struct cli *cli, const struct cli_text_buf *message, const char *tail)
 {
     struct cli_text_buf line = {0};
-    size_t done = 0;
 
     cli_addf(&line, "penstock: ");
     if (cli->verb)
         cli_addf(&line, "%s: ", cli->verb);
     cli_add_escaped(&line, pst_str_of(message->data, message->len), false);
     cli_addf(&line, "%s\n", tail);
-    pthread_mutex_lock(&cli->stderr_mutex);
-    cli_progress_clear_locked(cli);
-    while (done < line.len) {
-        ssize_t n = write(STDERR_FILENO, line.data + done, line.len - done);
-        if (n < 0 && errno != EINTR)
-            break;
-        done += n > 0 ? (size_t)n : 0;
-    }
-    pthread_mutex_unlock(&cli->stderr_mutex);
+    cli_put_stderr(cli, &line);
     cli_text_fini(&line);
 }
 
@@ -273,6 +279,11 @@ void cli_note(struct cli *cli, const char *format, ...)
 {
     if (!cli->is_quiet)
         SAY(cli, "");
+}
+
+void cli_tell(struct cli *cli, const char *format, ...)
+{
+    SAY(cli, "");
 }
 
 void cli_verbose(struct cli *cli, const char *format, ...)

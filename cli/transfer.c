@@ -147,15 +147,6 @@ static void close_queue(struct transfer *t)
 
 /* ---- options ------------------------------------------------------------------------------------ */
 
-static bool has_option(const struct cli_verb *verb, const char *name)
-{
-    for (const struct cli_option *option = verb->options; option->name; option++) {
-        if (strcmp(option->name, name) == 0)
-            return true;
-    }
-    return false;
-}
-
 int transfer_options_read(struct cli *cli, const struct cli_args *args,
                           struct transfer_options *options)
 {
@@ -164,13 +155,13 @@ int transfer_options_read(struct cli *cli, const struct cli_args *args,
     options->drops_attributes = cli_flag(args, "no-attributes") > 0;
     options->escapes = cli_flag(args, "escape-keys") > 0;
     options->unescapes = cli_flag(args, "unescape-keys") > 0;
-    if (has_option(args->verb, "recursive"))
+    if (cli_has_option(args->verb, "recursive"))
         options->is_recursive = cli_flag(args, "recursive") > 0;
-    if (has_option(args->verb, "size-time"))
+    if (cli_has_option(args->verb, "size-time"))
         options->compares_times = cli_flag(args, "size-time") > 0;
-    if (has_option(args->verb, "regex"))
+    if (cli_has_option(args->verb, "regex"))
         options->regex = cli_text(args, "regex");
-    if (has_option(args->verb, "links")) {
+    if (cli_has_option(args->verb, "links")) {
         const char *links = cli_text(args, "links");
         options->skips_links = strcmp(links, "skip") == 0;
         if (!options->skips_links && strcmp(links, "fail") != 0)

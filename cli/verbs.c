@@ -1,4 +1,6 @@
 /* verbs.c - the table of verbs, in the order of the help text. */
+#include <string.h>
+
 #include "cli.h"
 
 extern const struct cli_verb cli_cmd_ls, cli_cmd_stat, cli_cmd_get, cli_cmd_put, cli_cmd_cat,
@@ -44,3 +46,12 @@ const struct cli_verb *const cli_verbs[] = {
     &cli_cmd_complete,
     NULL,
 };
+
+bool cli_has_option(const struct cli_verb *verb, const char *name)
+{
+    for (const struct cli_option *option = verb->options; option && option->name; option++) {
+        if (strcmp(option->name, name) == 0)
+            return true;
+    }
+    return false;
+}

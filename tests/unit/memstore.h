@@ -79,6 +79,8 @@ struct memstore {
     size_t n_src_max;
     int has_overlap; /* two attempts of one part at once, or a commit or abort beside a part */
     uint64_t part_bytes[64];
+    pst_iov spans[256]; /* of put and upload_part, in the order of the calls */
+    size_t n_spans;
 };
 extern struct memstore mem;
 

@@ -172,8 +172,11 @@ static unsigned char *gather(const pst_iov *src, size_t n, size_t *size)
 {
     size_t at = 0;
     *size = 0;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         *size += src[i].len;
+        if (mem.n_spans < sizeof(mem.spans) / sizeof(mem.spans[0]))
+            mem.spans[mem.n_spans++] = src[i];
+    }
     unsigned char *data = mem_grab(*size + 1);
     for (size_t i = 0; i < n; i++) {
         if (src[i].len)

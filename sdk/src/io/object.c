@@ -93,6 +93,7 @@ static pst_rc put_in_place(struct pst_port *port, pst_str key, const pst_iov *sr
         rc = pst_outcome_check(port, key, size, call, &own, err);
     }
     if (rc == PST_OK) {
+        pst_outcome_describe(&own, size);
         atomic_fetch_add_explicit(&port->core->bytes_written, size, memory_order_relaxed);
         pst_outcome_give(&own, result);
     }

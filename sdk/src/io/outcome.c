@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/fault.h"
 #include "io/call.h"
+#include "util/crc32c.h"
 
 pst_sum pst_sum_crc32c(uint32_t crc32c)
 {
@@ -33,6 +34,15 @@ void pst_outcome_take(const pst_put_result *reply, pst_write_result *out)
     if (!take_text(reply->etag, out->etag, sizeof(out->etag)) || out->etag[0] == '\0')
         out->etag_strength = PST_ETAG_NONE;
     take_text(reply->version, out->version, sizeof(out->version));
+}
+
+void pst_outcome_describe(pst_write_result *out, uint64_t n_written)
+{
+    out->bytes_written = n_written;
+    out->ratio = out->size > 0 ? (double)n_written / (double)out->size : 1.0;
+    out->checksum[0] = '\0';
+    if (out->has_crc32c)
+        pst_crc32c_text(out->crc32c, out->checksum);
 }
 
 void pst_outcome_give(const pst_write_result *from, pst_write_result *to)

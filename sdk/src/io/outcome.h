@@ -12,6 +12,9 @@ pst_sum pst_sum_crc32c(uint32_t crc32c);
 /* Copy what the store answered. An etag or version longer than an answer may hold counts as none. */
 void pst_outcome_take(const pst_put_result *reply, pst_write_result *out);
 
+/* Fill in what follows from size and crc32c: bytes written, ratio, checksum as text. */
+void pst_outcome_describe(pst_write_result *out, uint64_t n_written);
+
 /* Hand a full result to the application's, as far as that reaches. NULL is allowed. */
 void pst_outcome_give(const pst_write_result *from, pst_write_result *to);
 
