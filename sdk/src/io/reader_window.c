@@ -268,6 +268,7 @@ pst_rc pst_reader_start(struct pst_reader *reader)
 static struct pst_get *read_whole_locked(struct pst_reader *reader, struct pst_reader_part *part)
 {
     reader->locked.is_whole = 1;
+    reader->locked.is_learned = 0; /* once more, by the whole's reply: no ranges until then */
     *part = (struct pst_reader_part){
         .reader = reader, .offset = reader->offset, .length = reader->length, .is_late = 1};
     return make_get_locked(reader, part) ? pst_get_ref(part->get) : NULL;
