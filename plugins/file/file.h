@@ -1,4 +1,5 @@
-/* file.h - what the parts of the file plugin share. Private: nothing outside this folder sees it.
+/* file.h - what the parts of the file plugin share. Private: nothing outside this folder sees it but
+ * plugins/directio, which is made of the same parts.
  *
  * Every function that can fail returns a pst_rc and has then filled op->err; where one returns a
  * descriptor instead, -1 stands for a failure that errno tells. `key` is always the caller's bytes,
@@ -42,10 +43,28 @@ enum fst_confine {
 
 enum fst_fsync { FST_FSYNC_NONE, FST_FSYNC_DATA, FST_FSYNC_FULL };
 
+struct fst_read;
+struct fst_write;
+
+/* How the bytes of objects move. All else about a local file system is shared. */
+struct fst_data_ops {
+    /* Read as *r says. OK with *n_done < r->length only when the file ends before. */
+    pst_rc (*read)(const pst_backend *b, pst_op *op, const struct fst_read *r, uint64_t *n_done);
+    /* Write `length` bytes of `iov` at `offset` of the temporary file. Parts may come side by side. */
+    pst_rc (*write)(const struct fst_write *w, pst_op *op, const pst_iov *iov, size_t n_iov,
+                    uint64_t length, uint64_t offset);
+    /* A regular file was opened for stat: see whether its bytes can move as they should. Or NULL. */
+    void (*look)(const pst_backend *b, int fd);
+};
+
 /* An open store. Constant from store_open to close, so every thread may read it. */
 struct pst_backend {
     const pst_host *host;
-    int root_fd; /* O_PATH; every name is resolved relative to it */
+    const struct fst_data_ops *data;
+    void *data_private; /* of `data` */
+    uint32_t io_align;  /* granted memory is rounded up to it; 1: exact */
+    int temp_flags;     /* more flags to open temporary files with */
+    int root_fd;        /* O_PATH; every name is resolved relative to it */
     enum fst_confine confine;
     uint64_t resolve; /* RESOLVE_* for openat2 */
     enum fst_fsync fsync;
@@ -55,6 +74,68 @@ struct pst_backend {
     const char *root, *tmpdir;
     char note[128];
 };
+
+/* ---- store.c: what plugins of this tree have in common ---------------------------------------- */
+
+#define FST_CAPS                                                                                   \
+    (PST_CAP_READ | PST_CAP_READ_SUFFIX | PST_CAP_STAT | PST_CAP_PUT | PST_CAP_UPLOAD |            \
+     PST_CAP_UPLOAD_UNORDERED | PST_CAP_REMOVE | PST_CAP_LIST | PST_CAP_LIST_ORDERED |             \
+     PST_CAP_COPY | PST_CAP_RENAME | PST_CAP_CONTAINER | PST_CAP_CLEANUP | PST_CAP_READ_IF_MATCH | \
+     PST_CAP_WRITE_IF_MATCH | PST_CAP_CREATE_ONLY | PST_CAP_USER_META | PST_CAP_CONTENT_TYPE |     \
+     PST_CAP_CANCEL_BOUNDED | PST_CAP_EMPTY_DIRS)
+
+/* Of a value, user_meta_max: the file system may have room for less and then refuses. */
+#define FST_TREE_LIMITS                                                                            \
+    .struct_size = sizeof(pst_limits), .object_max = INT64_MAX, .parts_max = FST_PARTS_MAX,        \
+    .list_page_max = FST_PAGE_MAX, .remove_batch_max = 1000, .key_max = FST_KEY_MAX,               \
+    .user_meta_max = 65536
+
+#define FST_TREE_OPTIONS                                                                           \
+    {.type = PST_OPT_PATH,                                                                         \
+     .name = "root",                                                                               \
+     .fallback = "/",                                                                              \
+     .doc = "directory that keys are relative to; an absolute path"},                              \
+        {.type = PST_OPT_ENUM,                                                                     \
+         .name = "symlinks",                                                                       \
+         .fallback = "inside",                                                                     \
+         .choices = "inside|follow|refuse",                                                        \
+         .doc = "symbolic links: followed while they stay below root, followed anywhere, or "      \
+                "refused"},                                                                        \
+        {.type = PST_OPT_ENUM,                                                                     \
+         .name = "fsync",                                                                          \
+         .fallback = "none",                                                                       \
+         .choices = "none|data|full",                                                              \
+         .doc =                                                                                    \
+             "before a write is reported done, flush nothing, the file, or file and directory"},   \
+        {.type = PST_OPT_SIZE,                                                                     \
+         .name = "list_memory",                                                                    \
+         .fallback = "64MiB",                                                                      \
+         .min = 64 << 10,                                                                          \
+         .max = 1 << 30,                                                                           \
+         .doc = "names of one directory that are sorted in memory; more go through a temporary "   \
+                "file"},                                                                           \
+    {                                                                                              \
+        .type = PST_OPT_PATH, .name = "tmpdir", .fallback = "/tmp", .env = "TMPDIR",               \
+        .doc = "where that temporary file is made"                                                 \
+    }
+
+#define FST_TREE_OPS                                                                               \
+    .read = fst_read, .stat = fst_stat, .put = fst_put, .copy = fst_copy, .rename = fst_rename,    \
+    .remove = fst_remove, .list_open = fst_list_open, .list_page = fst_list_page,                  \
+    .list_close = fst_list_close, .upload_open = fst_upload_open, .upload_part = fst_upload_part,  \
+    .upload_commit = fst_upload_commit, .upload_abort = fst_upload_abort,                          \
+    .upload_free = fst_upload_free, .container_create = fst_container_create,                      \
+    .container_delete = fst_container_delete, .cleanup = fst_cleanup
+
+/* The value of an option, empty if it is not there; is it that text; its number. */
+pst_str fst_option(const pst_open_args *args, const char *name);
+int fst_is_text(pst_str value, const char *text);
+uint64_t fst_to_number(pst_str value);
+
+pst_rc fst_store_open(const pst_host *host, const pst_open_args *args,
+                      const struct fst_data_ops *data, pst_backend **out, pst_error *err);
+void fst_store_describe(const pst_backend *b, const pst_limits *limits, pst_backend_info *info);
+void fst_store_close(pst_backend *b);
 
 /* ---- error.c: what errno means to a caller -------------------------------------------------- */
 
@@ -134,12 +215,30 @@ int fst_lock_remove(int dir_fd);
 
 /* ---- io.c: moving bytes ------------------------------------------------------------------------ */
 
-/* Read into or write from `iov`, `length` bytes at `offset`. OK with *n_done < length only at the end
+extern const struct fst_data_ops fst_buffered; /* through the page cache */
+
+struct fst_read {
+    pst_str key;
+    int fd; /* opened for this read alone */
+    const pst_iov *iov;
+    size_t n_iov;
+    uint64_t offset, length;
+    uint64_t room; /* of `iov`, at least `length`: how much of it may be overwritten */
+};
+
+/* Where in a list of spans we are. */
+struct fst_place {
+    const pst_iov *iov;
+    size_t n_iov, skip; /* bytes of iov[0] already done */
+};
+void fst_place_advance(struct fst_place *place, size_t done);
+
+/* Read into `iov` or write what is at `place`, `length` bytes at `offset`. OK with *n_done < length only at the end
  * of the file. */
 pst_rc fst_read_at(const pst_backend *b, pst_op *op, pst_str key, int fd, const pst_iov *iov,
                    size_t n_iov, uint64_t length, uint64_t offset, uint64_t *n_done);
-pst_rc fst_write_at(const pst_backend *b, pst_op *op, pst_str key, int fd, const pst_iov *iov,
-                    size_t n_iov, uint64_t length, uint64_t offset);
+pst_rc fst_write_at(const pst_backend *b, pst_op *op, pst_str key, int fd, struct fst_place place,
+                    uint64_t length, uint64_t offset);
 
 /* Copy `size` bytes from one file to the start of another. CHANGED if the source ends early. */
 pst_rc fst_copy_bytes(const pst_backend *b, pst_op *op, pst_str key, int from_fd, int to_fd,
@@ -171,10 +270,6 @@ pst_rc fst_sums_check(const pst_backend *b, pst_op *op, pst_str key, const pst_s
 int fst_sums_write(int fd, const struct stat *st, const pst_sum *sums, size_t stride,
                    size_t n_sums);
 uint32_t fst_sums_read(int fd, const struct stat *st, pst_sum sums[FST_SUMS_MAX]);
-
-/* The same in memory of the operation, for its result. */
-pst_rc fst_sums_give(pst_op *op, int fd, const struct stat *st, const pst_sum **out,
-                     uint32_t *n_out);
 
 /* After a rename, whose status is *st: where a busy disk has delayed it so long that the sums are not
  * believed, date them anew, which moves the ctime in *st. */

@@ -14,14 +14,8 @@
 #define SPANS_PER_CALL 64
 #define COPY_BUFFER (1u << 20)
 
-/* Where in a list of spans we are. */
-struct place {
-    const pst_iov *iov;
-    size_t n_iov, skip; /* bytes of iov[0] already done */
-};
-
 /* The next spans of at most `max` bytes in all. Returns how many. */
-static int gather(const struct place *place, uint64_t max, struct iovec out[SPANS_PER_CALL])
+static int gather(const struct fst_place *place, uint64_t max, struct iovec out[SPANS_PER_CALL])
 {
     int n = 0;
 
@@ -40,7 +34,7 @@ static int gather(const struct place *place, uint64_t max, struct iovec out[SPAN
     return n;
 }
 
-static void advance(struct place *place, size_t done)
+void fst_place_advance(struct fst_place *place, size_t done)
 {
     while (place->n_iov > 0 && done >= place->iov[0].len - place->skip) {
         done -= place->iov[0].len - place->skip;
@@ -52,7 +46,7 @@ static void advance(struct place *place, size_t done)
 }
 
 static pst_rc transfer(const pst_backend *b, pst_op *op, pst_str key, int fd, int is_write,
-                       struct place place, uint64_t length, uint64_t offset, uint64_t *n_done)
+                       struct fst_place place, uint64_t length, uint64_t offset, uint64_t *n_done)
 {
     struct iovec iov[SPANS_PER_CALL];
 
@@ -73,7 +67,7 @@ static pst_rc transfer(const pst_backend *b, pst_op *op, pst_str key, int fd, in
         if (got == 0)
             break;
         *n_done += (uint64_t)got;
-        advance(&place, (size_t)got);
+        fst_place_advance(&place, (size_t)got);
     }
     return PST_OK;
 }
@@ -81,21 +75,34 @@ static pst_rc transfer(const pst_backend *b, pst_op *op, pst_str key, int fd, in
 pst_rc fst_read_at(const pst_backend *b, pst_op *op, pst_str key, int fd, const pst_iov *iov,
                    size_t n_iov, uint64_t length, uint64_t offset, uint64_t *n_done)
 {
-    struct place place = {.iov = iov, .n_iov = n_iov};
+    struct fst_place place = {.iov = iov, .n_iov = n_iov};
 
     return transfer(b, op, key, fd, 0, place, length, offset, n_done);
 }
 
-pst_rc fst_write_at(const pst_backend *b, pst_op *op, pst_str key, int fd, const pst_iov *iov,
-                    size_t n_iov, uint64_t length, uint64_t offset)
+pst_rc fst_write_at(const pst_backend *b, pst_op *op, pst_str key, int fd, struct fst_place place,
+                    uint64_t length, uint64_t offset)
 {
-    struct place place = {.iov = iov, .n_iov = n_iov};
     uint64_t n_done;
 
-    if (length > INT64_MAX || offset > INT64_MAX - length)
-        return fst_fail_errno(b, op, EFBIG, key, "write");
     return transfer(b, op, key, fd, 1, place, length, offset, &n_done);
 }
+
+static pst_rc read_buffered(const pst_backend *b, pst_op *op, const struct fst_read *r,
+                            uint64_t *n_done)
+{
+    return fst_read_at(b, op, r->key, r->fd, r->iov, r->n_iov, r->length, r->offset, n_done);
+}
+
+static pst_rc write_buffered(const struct fst_write *w, pst_op *op, const pst_iov *iov,
+                             size_t n_iov, uint64_t length, uint64_t offset)
+{
+    const struct fst_place place = {.iov = iov, .n_iov = n_iov};
+
+    return fst_write_at(w->backend, op, w->key, w->fd, place, length, offset);
+}
+
+const struct fst_data_ops fst_buffered = {.read = read_buffered, .write = write_buffered};
 
 uint64_t fst_iov_bytes(const pst_iov *iov, size_t n_iov)
 {
@@ -127,7 +134,8 @@ static pst_rc copy_through_buffer(const pst_backend *b, pst_op *op, pst_str key,
         if (rc == PST_OK && got == 0)
             rc = fst_fail(b, op, PST_E_CHANGED, key, "became shorter while it was copied");
         if (rc == PST_OK)
-            rc = fst_write_at(b, op, key, to_fd, &iov, 1, got, at);
+            rc = fst_write_at(b, op, key, to_fd, (struct fst_place){.iov = &iov, .n_iov = 1}, got,
+                              at);
         if (rc == PST_OK)
             at += got;
     }

@@ -1,6 +1,6 @@
 /* upload.c - an object in numbered parts, which arrive in any order and side by side.
  *
- * Every part is written by pwrite at its absolute offset into the temporary file (write.c), so parts
+ * Every part is written at its absolute offset into the temporary file (write.c), so parts
  * need no order and no lock while their bytes move. What was written is noted per part, under a
  * mutex: number, offset and length, only after all of its bytes are there. Commit publishes when these
  * notes cover the object from 0 to its size without a gap or an overlap; a file with a hole that
@@ -141,8 +141,9 @@ pst_rc fst_upload_part(pst_upload *u, pst_op *op, const pst_part_args *args, pst
     pthread_mutex_unlock(&u->mutex);
     if (rc != PST_OK || is_known)
         return rc;
-    rc = fst_write_at(b, op, u->write.key, u->write.fd, args->src, args->n_src, part.length,
-                      part.offset);
+    if (part.length > INT64_MAX || part.offset > INT64_MAX - part.length)
+        return fst_fail_errno(b, op, EFBIG, u->write.key, "write");
+    rc = b->data->write(&u->write, op, args->src, args->n_src, part.length, part.offset);
     if (rc != PST_OK)
         return rc;
     pthread_mutex_lock(&u->mutex);

@@ -3,7 +3,7 @@
  * begin:    open the directory (making what is missing of it), create a temporary file in it, set the
  *           attributes. The temporary name comes from chance, never from the key, so keys whose last
  *           component is 255 bytes long work. Being in the same directory, it can be renamed.
- * (bytes):  pwrite at absolute offsets; write.c for a put, upload.c for parts.
+ * (bytes):  at absolute offsets, through struct fst_data_ops; write.c for a put, upload.c for parts.
  * publish:  check the size, flush as the option `fsync` asks, take over the mode of the file that is
  *           replaced, check conditions under the lock, rename, flush the directory.
  * discard:  unlink the temporary file and the directories that were made for it.
@@ -86,7 +86,9 @@ static int make_temp(struct fst_write *w, mode_t mode)
 
     if (name_temp(w) != 0)
         return -1;
-    w->fd = openat(w->parent.fd, w->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
+    w->fd = openat(w->parent.fd, w->temp,
+                   O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW | w->backend->temp_flags,
+                   mode);
     if (w->fd < 0)
         return -1;
     int rc = flock(w->fd, LOCK_EX | LOCK_NB);
@@ -338,7 +340,7 @@ pst_rc fst_put(pst_backend *b, pst_op *op, const pst_put_args *args, pst_put_res
     rc = fst_write_begin(&w, b, op, args->key, args->flags, args->if_match, args->attr);
     if (rc != PST_OK)
         return rc;
-    rc = fst_write_at(b, op, args->key, w.fd, args->src, args->n_src, size, 0);
+    rc = b->data->write(&w, op, args->src, args->n_src, size, 0);
     if (rc == PST_OK)
         rc = fst_write_publish(&w, op, size, args->sums, args->sum_stride, args->n_sums, result);
     if (rc != PST_OK)

@@ -5,6 +5,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -156,8 +157,7 @@ static pst_rc host_dst(const pst_host *host, pst_op *op, const pst_dst_args *arg
     assert_null(mop->dst); /* one grant per attempt */
     assert_true(args->capacity >= args->length);
     mop->dst_len = (size_t)args->capacity;
-    mop->dst = malloc(mop->dst_len + 1);
-    if (!mop->dst)
+    if (posix_memalign((void **)&mop->dst, 4096, mop->dst_len + 1) != 0)
         abort();
     mop->dst[mop->dst_len] = 0x5a;
     grant->capacity = args->capacity;
@@ -242,10 +242,14 @@ static pst_rc host_exec(const pst_host *host, pst_op *op, uint32_t pool, void (*
 
 static void host_log(const pst_host *host, uint32_t level, const char *id, const char *text)
 {
-    (void)host;
+    struct mini_host *mini = mini_of(host);
+
     (void)level;
     (void)id;
-    (void)text;
+    pthread_mutex_lock(&mini->mutex);
+    mini->n_logs++;
+    snprintf(mini->log, sizeof(mini->log), "%s", text);
+    pthread_mutex_unlock(&mini->mutex);
 }
 
 static int32_t host_log_enabled(const pst_host *host, uint32_t level)
@@ -269,7 +273,8 @@ pst_str mini_str(const char *text)
 
 pst_rc mini_open(struct mini_host *mini, const char *const *options)
 {
-    pst_kv kv[8];
+    const char *const *lists[] = {options, mini_options}; /* the first of a name wins */
+    pst_kv kv[16];
     size_t n = 0;
     pst_error err = PST_ERROR_INIT;
 
@@ -294,13 +299,17 @@ pst_rc mini_open(struct mini_host *mini, const char *const *options)
     mini->fail_after = -1;
     mini->err.struct_size = sizeof(mini->err);
     pthread_mutex_init(&mini->mutex, NULL);
-    for (; options && options[n]; n++) {
-        const char *equals = strchr(options[n], '=');
-        kv[n].key = pst_str_of(options[n], (size_t)(equals - options[n]));
-        kv[n].value = mini_str(equals + 1);
+    for (size_t i = 0; i < 2; i++) {
+        for (const char *const *option = lists[i]; option && *option; option++, n++) {
+            const char *equals = strchr(*option, '=');
+            kv[n].key = pst_str_of(*option, (size_t)(equals - *option));
+            kv[n].value = mini_str(equals + 1);
+        }
     }
-    const pst_open_args args = {
-        .struct_size = sizeof(args), .scheme = PST_STR("file"), .options = kv, .n_options = n};
+    const pst_open_args args = {.struct_size = sizeof(args),
+                                .scheme = mini_str(mini_scheme),
+                                .options = kv,
+                                .n_options = n};
     pst_rc rc = pst_plugin_open_1(&mini->host, &mini->plugin, &err);
     if (rc == PST_OK)
         rc = mini->plugin->store_open(&mini->host, &args, &mini->store, &err);

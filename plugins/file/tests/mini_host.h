@@ -10,6 +10,10 @@
 
 #include <penstock/plugin.h>
 
+/* What the program that links this host tests: its scheme and what its stores are opened with. */
+extern const char *const mini_scheme;
+extern const char *const mini_options[]; /* "name=value", NULL at the end */
+
 enum mini_dst { MINI_DST_GRANT, MINI_DST_LATER, MINI_DST_EARLY };
 
 struct mini_host {
@@ -28,6 +32,8 @@ struct mini_host {
     int fail_emits;   /* so many list_emit calls fail */
     int cancel_at_emit, cancel_at_dst;
     pst_error err; /* of the last operation that this thread waited for */
+    int n_logs;
+    char log[256]; /* the last line */
     pthread_mutex_t mutex;
 };
 
