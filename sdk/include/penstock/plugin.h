@@ -53,7 +53,6 @@ typedef struct pst_result { /* of operations that return nothing but their statu
  * to `length`), else ask host->dst once the object's size is known. Reading at or beyond the end
  * gives OK with 0 bytes, on an empty object too; no destination is asked for then. */
 #define PST_READ_SUFFIX 1u /* `offset` is ignored: the last `length` bytes (PST_CAP_READ_SUFFIX) */
-#define PST_READ_SUMS 2u   /* the caller compares checksums: supply those you can have cheaply */
 typedef struct pst_read_args {
     uint32_t struct_size, flags;
     uint64_t offset, length;
@@ -290,7 +289,7 @@ typedef struct pst_backend_info { /* of the OPEN store: a subset of what the plu
     uint64_t caps;
     pst_limits *limits;   /* host storage: fill it */
     const char *endpoint; /* "host:port", "" if there is none; lives as long as the backend */
-    const char *note;     /* fallbacks chosen at open, one line, "" if none */
+    const char *note;     /* fallbacks chosen so far, one line, "" if none; lives as long */
     void *reserved1;
     uint32_t want_sums; /* 1 << PST_SUM_*: sums the host shall send with put, part and commit */
     uint32_t reserved0;

@@ -45,7 +45,7 @@ typedef struct pst_store_info {
     uint64_t object_max, part_min, part_max, part_multiple, io_preferred;
     uint32_t parts_max, inflight_max, key_max, mem_align, io_align, want_sums;
     const char *plugin, *scheme, *authority; /* these live as long as the store */
-    const char *endpoint, *note;
+    const char *endpoint, *note; /* note: what the plugin had to do without, up to now */
 } pst_store_info;
 PST_API void pst_store_describe(pst_store *store, pst_store_info *out);
 

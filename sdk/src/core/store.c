@@ -297,6 +297,17 @@ void pst_store_free(pst_store *store)
     destroy_store(store);
 }
 
+/* The plugin is asked anew: it may have met a file system or a limit since it was opened. */
+static const char *current_note(struct pst_port *port)
+{
+    pst_limits limits = {.struct_size = sizeof(limits)};
+    pst_backend_info info = {.struct_size = sizeof(info), .limits = &limits};
+    if (port->core->generation != pst_fork_generation())
+        return port->info.note; /* the parent's backend is not ours to call */
+    port->loaded->ops.info(port->backend, &info);
+    return info.note ? info.note : "";
+}
+
 void pst_store_describe(pst_store *store, pst_store_info *out)
 {
     struct pst_port *port = atomic_load(&store->port);
@@ -320,7 +331,7 @@ void pst_store_describe(pst_store *store, pst_store_info *out)
         .scheme = store->scheme,
         .authority = store->authority,
         .endpoint = port->info.endpoint,
-        .note = port->info.note,
+        .note = current_note(port),
     };
     memcpy(out, &info, size < sizeof(info) ? size : sizeof(info));
 }

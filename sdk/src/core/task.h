@@ -99,7 +99,6 @@ struct pst_task {
 
     /* The layer above keeps its policy here (io/retry.c). */
     void (*then)(struct pst_task *, pst_rc);
-    void (*repeats)(struct pst_task *, pst_rc); /* NULL allowed: that attempt failed for now */
     uint64_t retry_until_ns;
     struct pst_waiter *waiter; /* of pst_call_run */
     atomic_int is_cancelled;

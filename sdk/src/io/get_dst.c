@@ -21,7 +21,7 @@ static void on_granted(struct pst_budget_waiter *waiter)
     get->locked.memory = is_wanted ? PST_MEMORY_RESERVED : PST_MEMORY_NONE;
     get->locked.reserved_bytes = waiter->bytes;
     if (is_wanted)
-        task = pst_task_ref(get->locked.late);
+        task = pst_task_ref(get->locked.first);
     pthread_mutex_unlock(&get->mutex);
     if (task) {
         pst_task_dst_ready(task);
@@ -52,8 +52,7 @@ int pst_get_leave_line(struct pst_get *get)
 
 void pst_get_on_dst_cancelled(struct pst_task *task)
 {
-    const struct pst_try *try = task->owner;
-    if (pst_get_leave_line(try->get))
+    if (pst_get_leave_line(task->owner))
         pst_task_dst_ready(task); /* so that the plugin asks and hears of it */
 }
 
@@ -174,8 +173,7 @@ static int can_wait(const struct pst_port *port)
 
 pst_rc pst_get_on_dst(struct pst_task *task, const pst_dst_args *args, pst_dst_grant *grant)
 {
-    const struct pst_try *try = task->owner;
-    struct pst_get *get = try->get;
+    struct pst_get *get = task->owner;
     struct pst_port *port = get->spec.port;
     struct pst_budget *budget = &port->core->budget;
     uint64_t release_bytes = 0;
