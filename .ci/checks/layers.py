@@ -3,7 +3,8 @@
 
     util < core < codec < io < data   a folder of sdk/src sees itself and those before it, and public headers
     sdk/src/net               sees util only: it links nothing of the core
-    plugins/*                 <penstock/plugin.h>, <penstock/sync.h>, system headers, their own folder
+    plugins/*                 <penstock/plugin.h>, <penstock/sync.h>, system headers, their own folder;
+                              directio also plugins/file, the tree of files that both are made of
     cli, examples, bench      public headers, their own folder
     sdk/include               public headers and the two headers a freestanding compiler brings
     tests                     may see everything
@@ -20,6 +21,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
 LAYERS = {"util": {"util"}, "core": {"util", "core"}, "codec": {"util", "core", "codec"},
           "io": {"util", "core", "codec", "io"},
           "data": {"util", "core", "codec", "io", "data"}, "net": {"util", "net"}}
+SHARED_FOLDERS = {"directio": ["file"]}
 PLUGIN_HEADERS = {"penstock/plugin.h", "penstock/sync.h", "penstock/services.h"}
 # What plugin.h builds on; a plugin gets them through it.
 VENDOR_PUBLIC = PLUGIN_HEADERS | {"penstock/base.h", "penstock/status.h"}
@@ -44,7 +46,8 @@ def allowed_roots(path):
             return None, True
         return [f"sdk/src/{layer}" for layer in sorted(LAYERS[parts[2]])], True
     if parts[0] == "plugins":
-        return ["/".join(parts[:2])], "tests" in parts[2:-1]
+        return ["plugins/" + name for name in SHARED_FOLDERS.get(parts[1], []) + [parts[1]]], \
+            "tests" in parts[2:-1]
     return [parts[0]], True
 
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# file.sh PLUGIN PROFILE: the file plugin passes the kit, and leaves nothing behind.
+# file.sh SCHEME PLUGIN PROFILE: a plugin of local files passes the kit, and leaves nothing behind.
 set -euo pipefail
-plugin=$1
-profile=$2
+scheme=$1
+plugin=$2
+profile=$3
 temp=$(mktemp -d)
 trap 'rm -rf "$temp"' EXIT
 place=$temp/place
@@ -18,7 +19,7 @@ for i in $(seq 40); do
 done
 find "$place" -printf '%P %s %T@\n' | sort >"$temp/before"
 
-"$PST_TEST_BIN/penstock" conformance "$plugin" --uri "file://$place/" --profile "$profile"
+"$PST_TEST_BIN/penstock" conformance "$plugin" --uri "$scheme://$place/" --profile "$profile"
 
 find "$place" -printf '%P %s %T@\n' | sort >"$temp/after"
 # The top directory's own time may change; nothing else may.
