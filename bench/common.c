@@ -1,9 +1,4 @@
-/* common.c - the tools of the benchmarks.
- *
- * Two things make ratios that mean something on a small, shared machine. Both sides get the same kind
- * of pages, because the first touch of a 4 KiB page costs more than the copy into it. And the sides run
- * by turns, A B, B A, A B: each ratio is of two neighbours in time, and the median of five of them is
- * what counts. */
+/* common.c - the tools of the benchmarks: time, pages, threads, files, stores. */
 #include "bench.h"
 
 #include <errno.h>
@@ -51,6 +46,21 @@ double cpu_s(void)
     getrusage(RUSAGE_SELF, &u);
     return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
            (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
+uint64_t read_status(const char *name)
+{
+    char line[256];
+    uint64_t kib = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+
+    while (f != NULL && fgets(line, sizeof line, f) != NULL) {
+        if (strncmp(line, name, strlen(name)) == 0)
+            kib = strtoull(line + strlen(name) + 1, NULL, 10);
+    }
+    if (f != NULL)
+        fclose(f);
+    return kib * 1024;
 }
 
 /* ---- pages ------------------------------------------------------------------------------------- */
@@ -145,11 +155,13 @@ void remove_file(const char *path)
 
 /* ---- Penstock ---------------------------------------------------------------------------------- */
 
-pst_context *open_context(const struct bench *b, uint64_t budget_bytes)
+pst_context *open_context(const struct bench *b, uint64_t budget_bytes, uint64_t idle_bytes)
 {
     const char *const dirs[] = {b->plugins, NULL};
-    pst_context_options options = {
-        .struct_size = sizeof options, .memory_budget_bytes = budget_bytes, .plugin_dirs = dirs};
+    pst_context_options options = {.struct_size = sizeof options,
+                                   .memory_budget_bytes = budget_bytes,
+                                   .idle_memory_bytes = idle_bytes,
+                                   .plugin_dirs = dirs};
     pst_context *context = NULL;
     pst_error err = PST_ERROR_INIT;
 
@@ -157,83 +169,16 @@ pst_context *open_context(const struct bench *b, uint64_t budget_bytes)
     return context;
 }
 
-pst_store *open_store(pst_context *context)
+pst_store *open_store(pst_context *context, const char *uri, const pst_kv *options, size_t n)
 {
     pst_store *store = NULL;
     pst_error err = PST_ERROR_INIT;
 
-    check(pst_store_open(context, PST_STR("file:///"), NULL, 0, &store, &err), &err);
+    check(pst_store_open(context, pst_str_of(uri, strlen(uri)), options, n, &store, &err), &err);
     return store;
 }
 
 pst_str key_of(const char *path)
 {
     return pst_str_of(path + 1, strlen(path) - 1);
-}
-
-/* ---- pairs ------------------------------------------------------------------------------------- */
-
-static double clock_wall_s, clock_cpu_s, started_wall_s, started_cpu_s;
-
-void start_clock(void)
-{
-    started_cpu_s = cpu_s();
-    started_wall_s = now_s();
-}
-
-void stop_clock(void)
-{
-    clock_wall_s = now_s() - started_wall_s;
-    clock_cpu_s = cpu_s() - started_cpu_s;
-}
-
-static int compare_doubles(const void *a, const void *b)
-{
-    const double *x = a, *y = b;
-
-    return *x < *y ? -1 : *x > *y;
-}
-
-static double median(const double *values)
-{
-    double sorted[ROUNDS];
-
-    memcpy(sorted, values, sizeof sorted);
-    qsort(sorted, ROUNDS, sizeof sorted[0], compare_doubles);
-    return sorted[ROUNDS / 2];
-}
-
-static void run_side(side_fn side, void *arg, double *wall_s, double *cpu)
-{
-    side(arg);
-    *wall_s = clock_wall_s;
-    *cpu = clock_cpu_s;
-}
-
-void compare(struct bench *b, const char *what, double bytes, side_fn plain, side_fn penstock,
-             void *arg, double target)
-{
-    double plain_s[ROUNDS], our_s[ROUNDS], plain_cpu[ROUNDS], our_cpu[ROUNDS], ratio[ROUNDS];
-
-    plain(arg);
-    penstock(arg);
-    for (int i = 0; i < ROUNDS; i++) {
-        if (i % 2 == 0)
-            run_side(plain, arg, &plain_s[i], &plain_cpu[i]);
-        run_side(penstock, arg, &our_s[i], &our_cpu[i]);
-        if (i % 2 != 0)
-            run_side(plain, arg, &plain_s[i], &plain_cpu[i]);
-        ratio[i] = plain_s[i] / our_s[i];
-    }
-    double m = median(ratio), lowest = ratio[0], highest = ratio[0];
-    for (int i = 1; i < ROUNDS; i++) {
-        lowest = ratio[i] < lowest ? ratio[i] : lowest;
-        highest = ratio[i] > highest ? ratio[i] : highest;
-    }
-    b->failures += m < target;
-    printf("| %s | %u | %.2f (%.2f) | %.2f (%.2f) | **%.2f** [%.2f..%.2f] | %.2f | %s |\n", what,
-           b->n_threads, bytes / 1e9 / median(plain_s), median(plain_cpu) / (bytes / (1 << 30)),
-           bytes / 1e9 / median(our_s), median(our_cpu) / (bytes / (1 << 30)), m, lowest, highest,
-           target, m < target ? "missed" : "met");
-    fflush(stdout);
 }

@@ -19,22 +19,6 @@
 
 enum { N_FILES = 10000, SMALL_BYTES = 64 << 10, WINDOW = 256 };
 
-/* A line of /proc/self/status, in bytes. */
-static uint64_t read_status(const char *name)
-{
-    char line[256];
-    uint64_t kib = 0;
-    FILE *f = fopen("/proc/self/status", "r");
-
-    while (f != NULL && fgets(line, sizeof line, f) != NULL) {
-        if (strncmp(line, name, strlen(name)) == 0)
-            kib = strtoull(line + strlen(name) + 1, NULL, 10);
-    }
-    if (f != NULL)
-        fclose(f);
-    return kib * 1024;
-}
-
 /* Begin to count the peak anew. */
 static uint64_t reset_peak(void)
 {
@@ -58,8 +42,8 @@ static void report(struct bench *b, const char *what, uint64_t before, uint64_t 
 
 static void stream_out(struct bench *b, const char *path)
 {
-    pst_context *context = open_context(b, BUDGET_BYTES);
-    pst_store *store = open_store(context);
+    pst_context *context = open_context(b, BUDGET_BYTES, 0);
+    pst_store *store = open_store(context, "file:///", NULL, 0);
     pst_writer *writer = NULL;
     pst_error err = PST_ERROR_INIT;
     char *piece = calloc(1, PIECE_BYTES);
@@ -80,8 +64,8 @@ static void stream_out(struct bench *b, const char *path)
 
 static void read_in_ranges(struct bench *b, const char *path)
 {
-    pst_context *context = open_context(b, BUDGET_BYTES);
-    pst_store *store = open_store(context);
+    pst_context *context = open_context(b, BUDGET_BYTES, 0);
+    pst_store *store = open_store(context, "file:///", NULL, 0);
     pst_error err = PST_ERROR_INIT;
     uint64_t before = reset_peak();
 
@@ -103,8 +87,8 @@ static void read_many(struct bench *b)
     static pst_get_result results[WINDOW];
     static char paths[WINDOW][4096];
     const pst_many_options options = {.struct_size = sizeof options, .max_in_flight = 64};
-    pst_context *context = open_context(b, BUDGET_BYTES);
-    pst_store *store = open_store(context);
+    pst_context *context = open_context(b, BUDGET_BYTES, 0);
+    pst_store *store = open_store(context, "file:///", NULL, 0);
     pst_error err = PST_ERROR_INIT;
     char name[32];
 
