@@ -210,6 +210,7 @@ static int measure(struct bench *bench)
     usage->peak_rss_bytes = peak_rss();
     usage->stats.struct_size = sizeof(usage->stats);
     pst_context_stats(bench->cli->context, &usage->stats);
+    pst_store_describe(bench->location.store, &bench->info); /* its note may be new */
     usage->stats.retries -= before.retries;
     usage->stats.busy -= before.busy;
     usage->stats.ranges -= before.ranges;
