@@ -2,8 +2,8 @@
 #include "transfer.h"
 
 static const struct cli_option options[] = {
-    TRANSFER_OPTION_RECURSIVE, TRANSFER_OPTIONS,    TRANSFER_OPTION_REGEX,
-    TRANSFER_OPTION_LINKS,     TRANSFER_OPTION_END,
+    TRANSFER_OPTION_RECURSIVE, TRANSFER_OPTIONS,      TRANSFER_OPTION_REGEX,
+    TRANSFER_OPTION_LINKS,     TRANSFER_OPTIONS_FLOW, TRANSFER_OPTION_END,
 };
 
 static int run(struct cli *cli, const struct cli_args *args)

@@ -3,10 +3,8 @@
 
 /* No --size-time: what it takes for identical is not sure enough to delete the source for. */
 static const struct cli_option options[] = {
-    TRANSFER_OPTION_RECURSIVE,
-    TRANSFER_OPTIONS_WITHOUT_TIME,
-    TRANSFER_OPTION_REGEX,
-    TRANSFER_OPTION_END,
+    TRANSFER_OPTION_RECURSIVE, TRANSFER_OPTIONS_WITHOUT_TIME, TRANSFER_OPTION_REGEX,
+    TRANSFER_OPTIONS_FLOW,     TRANSFER_OPTION_END,
 };
 
 static int run(struct cli *cli, const struct cli_args *args)

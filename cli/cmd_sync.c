@@ -5,6 +5,7 @@ static const struct cli_option options[] = {
     {0, CLI_FLAG, "delete", NULL, "delete objects of DEST that SRC does not have", NULL, 0, 0},
     TRANSFER_OPTIONS,
     TRANSFER_OPTION_LINKS,
+    TRANSFER_OPTIONS_FLOW,
     TRANSFER_OPTION_END,
 };
 

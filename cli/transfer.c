@@ -183,7 +183,7 @@ static int open_places(struct transfer *t, const struct cli_args *args)
         code = transfer_target_open(t->cli, options, args->operands[t->n_sources], t->sources,
                                     t->n_sources, &t->target);
     for (size_t i = 0; i < t->n_sources && code == CLI_OK; i++) {
-        code = transfer_check_overlap(t->cli, options, &t->sources[i], &t->target);
+        code = transfer_check_overlap(t->cli, options, &t->flow, &t->sources[i], &t->target);
         if (code == CLI_OK)
             code = transfer_direct_open(t->cli, &t->sources[i], &t->target);
     }
@@ -243,6 +243,8 @@ static void share_budget(struct transfer *t)
     pst_context_stats(t->cli->context, &stats);
     share = stats.budget_bytes / (2 * (uint64_t)t->options->n_jobs);
     t->small_bytes = share > SMALL_BYTES ? SMALL_BYTES : share < PAGE_BYTES ? PAGE_BYTES : share;
+    if (t->flow.part_bytes > 0 && t->flow.part_bytes < t->small_bytes)
+        t->small_bytes = t->flow.part_bytes; /* so that what is longer goes in parts */
     t->queue->n_large_max = (uint32_t)(stats.budget_bytes / LARGE_BYTES);
     if (t->queue->n_large_max == 0)
         t->queue->n_large_max = 1;
@@ -268,6 +270,10 @@ static int carry_out(struct transfer *t)
         cli_tally_add(&t->tally, code);
     cli_progress_stop(t->cli);
     report(t);
+    for (size_t i = 0; i < t->n_sources; i++)
+        cli_flow_add_store(&t->flow, t->sources[i].location.uri, t->sources[i].store);
+    cli_flow_add_store(&t->flow, t->target.location.uri, t->target.store);
+    cli_flow_tell(t->cli, &t->flow);
     return cli_interrupted(t->cli) ? CLI_INTERRUPTED : cli_tally_exit(&t->tally);
 }
 
@@ -275,10 +281,11 @@ int transfer_run(struct cli *cli, const struct cli_args *args,
                  const struct transfer_options *options)
 {
     struct transfer t = {.cli = cli, .options = options, .n_sources = args->n_operands - 1};
-    int code;
+    int code = cli_flow_init(cli, args, &t.flow);
 
     t.sources = cli_alloc(t.n_sources, sizeof(*t.sources));
-    code = open_places(&t, args);
+    if (code == CLI_OK)
+        code = open_places(&t, args);
     if (code == CLI_OK)
         code = carry_out(&t);
     for (size_t i = 0; i < t.n_sources; i++)
@@ -290,5 +297,6 @@ int transfer_run(struct cli *cli, const struct cli_args *args,
     transfer_spool_fini(&t.extras);
     transfer_set_fini(&t.names);
     transfer_set_fini(&t.dir_names);
+    cli_flow_fini(&t.flow);
     return code;
 }

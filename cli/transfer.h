@@ -9,7 +9,7 @@
 
 #include <stdio.h>
 
-#include "cli.h"
+#include "flow.h"
 
 /* ---- what the verbs ask for (transfer.c) ------------------------------------------------------- */
 
@@ -51,6 +51,8 @@ struct transfer_options {
     {'r', CLI_FLAG, "recursive", NULL, "directories too, with everything below", NULL, 0, 0}
 #define TRANSFER_OPTION_REGEX                                                                      \
     {'p', CLI_TEXT, "regex", "REGEX", "only names, relative to the source, that match", NULL, 0, 0}
+/* What has to do with bytes. mv, sync and download do not compress: they go by names and sizes. */
+#define TRANSFER_OPTIONS_FLOW CLI_FLOW_OPTIONS, CLI_FLOW_OPTION_JSON
 #define TRANSFER_OPTION_END {0, CLI_FLAG, NULL, NULL, NULL, NULL, 0, 0}
 /* clang-format on */
 
@@ -100,7 +102,7 @@ void transfer_place_fini(struct transfer_place *place);
 
 /* Refuse what would copy something onto or into itself, or move or delete what is still to be read. */
 int transfer_check_overlap(struct cli *cli, const struct transfer_options *options,
-                           const struct transfer_place *source,
+                           const struct cli_flow *flow, const struct transfer_place *source,
                            const struct transfer_place *target);
 
 /* Set source->direct if there is one store in which both places lie, so that it copies and renames by
@@ -164,7 +166,8 @@ struct transfer_item {
     enum transfer_there there; /* is there a target object? then: */
     uint64_t target_size;
     int64_t target_mtime_ns;
-    pst_str from, to; /* names below source and target; the bytes lie behind this struct */
+    bool is_compressed; /* is written with zstd; `to` ends in .zst */
+    pst_str from, to;   /* names below source and target; the bytes lie behind this struct */
 };
 
 struct transfer_queue;
@@ -172,6 +175,7 @@ struct transfer_queue;
 struct transfer {
     struct cli *cli;
     const struct transfer_options *options;
+    struct cli_flow flow;
     struct transfer_place *sources;
     size_t n_sources;
     struct transfer_place target;

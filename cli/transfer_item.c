@@ -68,8 +68,16 @@ static int make_attr(struct transfer_work *work, bool knows_sum, pst_attr *out, 
 static int check_result(struct transfer_work *work, const pst_write_result *result, uint64_t size,
                         uint32_t crc)
 {
-    if (result->size == size && (!result->has_crc32c || result->crc32c == crc))
+    uint64_t written = work->item->is_compressed ? result->bytes_written : result->size;
+
+    work->n_read = size;
+    work->stored_size = result->size;
+    if (written == size && (!result->has_crc32c || result->crc32c == crc)) {
+        cli_flow_add_write(&work->t->flow, result);
+        cli_flow_add_object(&work->t->flow, size, result->size);
+        cli_flow_add_crc(&work->t->flow, crc);
         return CLI_OK;
+    }
     return cli_fail(work->cli, CLI_DATA, "%s: what was written is not what was read",
                     work->to.shown.data);
 }
@@ -111,7 +119,9 @@ static int start_large(void *arg, uint64_t object_size, const char *etag)
     pst_attr attr;
     pst_kv *metas = NULL;
     char sum[9];
-    bool is_known = work->from.has_crc && object_size == work->item->size;
+    /* A store that keeps no sums gets that of the bytes as they are stored, or none. */
+    bool is_known = work->from.has_crc && object_size == work->item->size &&
+                    !work->item->is_compressed;
     int code = make_attr(work, is_known, &attr, &metas, sum);
     const pst_attr *seen = work->from.attr;
 
@@ -120,6 +130,7 @@ static int start_large(void *arg, uint64_t object_size, const char *etag)
         code = transfer_fail_from(work, PST_E_CHANGED, NULL);
     if (code == CLI_OK) {
         options.attr = &attr;
+        cli_flow_write_options(&work->t->flow, work->item->is_compressed, &options);
         pst_rc rc = pst_writer_open(work->to.place->store, transfer_side_key(&work->to), &options,
                                     &work->cli->call, &work->writer, &err);
         code = rc == PST_OK ? CLI_OK : transfer_fail_to(work, rc, &err);
@@ -144,9 +155,13 @@ static int write_large(void *arg, const void *data, size_t len)
 
 static int copy_large(struct transfer_work *work)
 {
+    pst_read_options options = {.struct_size = sizeof(options)};
+    pst_read_info info = {.struct_size = sizeof(info)};
     struct cli_stream stream = {.store = work->from.place->store,
                                 .key = transfer_side_key(&work->from),
                                 .length = PST_UNKNOWN,
+                                .options = &options,
+                                .info = &info,
                                 .name = work->from.shown.data,
                                 .on_size = start_large,
                                 .sink = write_large,
@@ -157,6 +172,13 @@ static int copy_large(struct transfer_work *work)
 
     work->n_read = 0;
     work->n_read_crc = 0;
+    cli_flow_read_options(&work->t->flow, &options);
+    if (work->has_kept_crc) {
+        options.flags = PST_READ_EXPECT_CRC32C;
+        options.expected_crc32c = work->kept_crc;
+        if (work->from.attr->etag_strength == PST_ETAG_STRONG)
+            options.if_match = work->from.attr->etag;
+    }
     transfer_begin_large(work->t);
     code = cli_stream_read(work->cli, &stream);
     if (code == CLI_OK) {
@@ -170,6 +192,7 @@ static int copy_large(struct transfer_work *work)
     if (code == CLI_OK) {
         work->from.crc = work->n_read_crc;
         work->from.has_crc = true;
+        cli_flow_add_read(&work->t->flow, &info);
         atomic_fetch_add(&work->t->copied_bytes, work->n_read);
     }
     return code;
@@ -177,8 +200,15 @@ static int copy_large(struct transfer_work *work)
 
 static int copy_through(struct transfer_work *work)
 {
-    bool is_small;
-    int code = transfer_load_body(work, &is_small);
+    bool is_small = false;
+    int code = CLI_OK;
+
+    if (work->t->flow.verifies)
+        code = transfer_expect_source(work);
+    if (code == CLI_OK && !work->item->is_compressed)
+        code = transfer_load_body(work, &is_small);
+    if (code == CLI_OK && is_small)
+        code = transfer_check_body(work);
     if (code != CLI_OK)
         return code;
     return is_small ? copy_small(work) : copy_large(work);
@@ -234,6 +264,7 @@ static int copy_direct(struct transfer_work *work, bool *is_done)
     if (rc != PST_OK)
         return transfer_fail_to(work, rc, &err);
     cli_progress_add(work->cli, 0, work->item->size);
+    cli_flow_add_object(&work->t->flow, work->item->size, work->item->size);
     atomic_fetch_add(&work->t->copied_bytes, work->item->size);
     return CLI_OK;
 }
@@ -349,10 +380,13 @@ static int copy_item(struct transfer_work *work, bool *is_identical)
     if (code == CLI_OK && options->is_dry_run)
         return *is_identical && !options->is_move ? CLI_OK : say_plan(work);
     if (code == CLI_OK && !*is_identical) {
-        code = copy_direct(work, &is_done);
+        if (!work->item->is_compressed)
+            code = copy_direct(work, &is_done);
         if (code == CLI_OK && !is_done)
             code = copy_through(work);
     }
+    if (code == CLI_OK && work->t->flow.verifies)
+        code = transfer_verify_target(work, *is_identical || is_done);
     if (code == CLI_OK && options->is_move)
         code = check_copy(work);
     if (code == CLI_OK && options->is_move)

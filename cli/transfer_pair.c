@@ -79,7 +79,8 @@ static bool is_same_file(const struct transfer_place *source, const char *source
 }
 
 int transfer_check_overlap(struct cli *cli, const struct transfer_options *options,
-                           const struct transfer_place *source, const struct transfer_place *target)
+                           const struct cli_flow *flow, const struct transfer_place *source,
+                           const struct transfer_place *target)
 {
     const char *to_name = target->name ? target->name : source->name;
     const char *from_arg = source->location.arg, *to_arg = target->location.arg;
@@ -88,6 +89,8 @@ int transfer_check_overlap(struct cli *cli, const struct transfer_options *optio
     if (!source->dir != !target->dir ||
         (!source->dir && source->location.store != target->location.store))
         return CLI_OK;
+    if (source->name && cli_flow_compresses(flow, pst_str_of(source->name, strlen(source->name))))
+        return CLI_OK; /* the target has another name, and what is named .zst is not compressed */
     char *from = find_position(source, source->name ? source->name : "");
     char *to = find_position(target, source->name ? to_name : source->into);
     bool is_same = strcmp(from, to) == 0;

@@ -31,6 +31,7 @@ struct plan {
     size_t n_source_prefix, n_target_prefix; /* bytes of their prefixes */
     uint64_t n_objects;
     bool is_merged;
+    bool is_compressed; /* the object that `to` names */
     bool is_target_new; /* the target directory was not there: nothing can be in it */
     struct cli_text_buf to;
 };
@@ -69,8 +70,11 @@ static bool find_target_name(struct plan *plan, pst_str name)
     bool is_ok = true;
 
     plan->to.len = 0;
+    plan->is_compressed = !is_dir && cli_flow_compresses(&plan->t->flow, name);
     if (target->name) {
-        cli_addf(&plan->to, "%s", target->name);
+        pst_str given = pst_str_of(target->name, strlen(target->name));
+        cli_addf(&plan->to, "%s%s", target->name,
+                 plan->is_compressed && !pst_key_is_zstd(given) ? ".zst" : "");
         return true;
     }
     name.len -= is_dir;
@@ -79,6 +83,8 @@ static bool find_target_name(struct plan *plan, pst_str name)
         is_ok = add_unescaped(plan, name, &key);
     else
         cli_add(&key, name.ptr, name.len);
+    if (plan->is_compressed)
+        cli_addf(&key, ".zst");
     if (options->escapes)
         add_escaped(pst_str_of(key.data, key.len), &plan->to);
     else
@@ -88,11 +94,11 @@ static bool find_target_name(struct plan *plan, pst_str name)
     return is_ok;
 }
 
-/* Does the key ever lie below the target twice? Only several sources can make it so. */
+/* Does the key ever lie below the target twice? Several sources can make it so, and a suffix. */
 static bool is_taken(struct plan *plan)
 {
     struct transfer *t = plan->t;
-    return t->n_sources > 1 && !t->options->is_sync &&
+    return (t->n_sources > 1 || t->flow.zstd_level > 0) && !t->options->is_sync &&
            !transfer_set_add(&t->names, pst_str_of(plan->to.data, plan->to.len));
 }
 
@@ -125,6 +131,7 @@ static int push_item(struct plan *plan, pst_str name, uint64_t size, int64_t mti
     item->size = size;
     item->mtime_ns = mtime_ns;
     item->there = there;
+    item->is_compressed = plan->is_compressed;
     if (target_entry) {
         item->target_size = target_entry->size;
         item->target_mtime_ns = target_entry->mtime_ns;
@@ -145,7 +152,9 @@ static int plan_object(struct plan *plan, pst_str name, uint64_t size, int64_t m
         return CLI_OK;
     }
     if (is_taken(plan)) {
-        fail_item(plan, CLI_CONFLICT, name, "another source has an object of this name");
+        fail_item(plan, CLI_CONFLICT, name,
+                  plan->t->n_sources > 1 ? "another source has an object of this name"
+                                         : "another object gets this name, with .zst");
         return CLI_OK;
     }
     return push_item(plan, name, size, mtime_ns, there, target_entry);

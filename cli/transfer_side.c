@@ -130,15 +130,8 @@ bool transfer_is_sum_meta(pst_str key)
 void transfer_find_sum(struct transfer_side *side)
 {
     const pst_attr *attr = side->attr;
-    for (uint32_t i = 0; i < attr->n_sums && !side->has_crc; i++) {
-        const pst_sum *sum = (const pst_sum *)(const void *)((const char *)attr->sums +
-                                                             i * attr->sum_stride);
-        if (sum->algorithm != PST_SUM_CRC32C || sum->scope != PST_SCOPE_OBJECT || sum->length != 4)
-            continue;
-        side->crc = (uint32_t)sum->bytes[0] << 24 | (uint32_t)sum->bytes[1] << 16 |
-                    (uint32_t)sum->bytes[2] << 8 | sum->bytes[3];
-        side->has_crc = true;
-    }
+    if (!side->has_crc)
+        side->has_crc = cli_find_crc(attr, &side->crc);
     for (size_t i = 0; i < attr->n_user_meta && !side->has_crc && !transfer_is_local(side->place);
          i++) {
         if (transfer_is_sum_meta(attr->user_meta[i].key))
@@ -147,7 +140,7 @@ void transfer_find_sum(struct transfer_side *side)
 }
 
 /* The sum of the bytes, read one range after the other. Any failure: no sum. */
-static void read_sum(struct transfer_work *work, struct transfer_side *side, uint64_t size)
+void transfer_read_sum(struct transfer_work *work, struct transfer_side *side, uint64_t size)
 {
     pst_read_options options = {.struct_size = sizeof(options)};
     pst_read_info first = {.struct_size = sizeof(first)}, info = {.struct_size = sizeof(info)};
@@ -204,6 +197,7 @@ int transfer_load_body(struct transfer_work *work, bool *is_small)
     work->from.crc = pst_crc32c(0, pst_buffer_data(work->body), pst_buffer_size(work->body));
     work->from.has_crc = true;
     *is_small = true;
+    cli_flow_add_read(&work->t->flow, &info);
     return CLI_OK;
 }
 
@@ -220,7 +214,7 @@ static int find_source_sum(struct transfer_work *work)
     if (!from->has_crc && work->item->size <= work->t->small_bytes)
         return transfer_load_body(work, &is_small); /* a copy would read it as well */
     if (!from->has_crc && transfer_is_local(from->place))
-        read_sum(work, from, work->item->size);
+        transfer_read_sum(work, from, work->item->size);
     return CLI_OK;
 }
 
@@ -245,7 +239,7 @@ static int compare_sides(struct transfer_work *work, uint64_t target_size, int64
         return CLI_OK;
     transfer_find_sum(to);
     if (!to->has_crc && transfer_is_local(to->place))
-        read_sum(work, to, item->size);
+        transfer_read_sum(work, to, item->size);
     if (!to->has_crc)
         return CLI_OK;
     code = find_source_sum(work);

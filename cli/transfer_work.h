@@ -25,6 +25,9 @@ struct transfer_work {
     pst_buffer *body;            /* of a small object, once it was read */
     uint64_t n_read;             /* bytes of a large object that went into the writer */
     uint32_t n_read_crc;
+    uint64_t stored_size; /* of what was written */
+    bool has_kept_crc;    /* with --verify: the sum that the source's store keeps */
+    uint32_t kept_crc;
     pst_writer *writer;
     bool may_rename; /* another mark may still help */
     bool is_renamed; /* ... and does: try again */
@@ -57,10 +60,24 @@ bool transfer_is_sum_meta(pst_str name);
 /* Take the sum that came with side->attr, if one did that can be believed. */
 void transfer_find_sum(struct transfer_side *side);
 
+/* Sum up the bytes of a side, whatever its store says; none if they cannot be read. */
+void transfer_read_sum(struct transfer_work *work, struct transfer_side *side, uint64_t size);
+
 /* Read a small object into work->body. *is_small is false if it is none. */
 int transfer_load_body(struct transfer_work *work, bool *is_small);
 
 /* Is the target object there, and is it the source's? */
 int transfer_look_at_target(struct transfer_work *work, bool *is_identical);
+
+/* ---- --verify (transfer_verify.c) --------------------------------------------------------------- */
+
+/* Learn the sum that the source's store keeps, before it is read. */
+int transfer_expect_source(struct transfer_work *work);
+
+/* Is the small object that was read the one whose sum is kept? */
+int transfer_check_body(const struct transfer_work *work);
+
+/* Is the target's object there as it must be? `is_unread`: its bytes did not come through here. */
+int transfer_verify_target(struct transfer_work *work, bool is_unread);
 
 #endif
