@@ -28,7 +28,6 @@ SAME(cctx_set, ZSTD_CCtx_setParameter);
 SAME(cctx_reset, ZSTD_CCtx_reset);
 SAME(sizeof_cctx, ZSTD_sizeof_CCtx);
 SAME(compress2, ZSTD_compress2);
-SAME(compress_bound, ZSTD_compressBound);
 SAME(create_dctx, ZSTD_createDCtx);
 SAME(free_dctx, ZSTD_freeDCtx);
 SAME(dctx_set, ZSTD_DCtx_setParameter);

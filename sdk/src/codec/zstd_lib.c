@@ -34,7 +34,6 @@ static const struct {
     SYMBOL(cctx_reset, "ZSTD_CCtx_reset"),
     SYMBOL(sizeof_cctx, "ZSTD_sizeof_CCtx"),
     SYMBOL(compress2, "ZSTD_compress2"),
-    SYMBOL(compress_bound, "ZSTD_compressBound"),
     SYMBOL(create_dctx, "ZSTD_createDCtx"),
     SYMBOL(free_dctx, "ZSTD_freeDCtx"),
     SYMBOL(dctx_set, "ZSTD_DCtx_setParameter"),

@@ -43,7 +43,6 @@ struct pst_zstd {
     size_t (*cctx_reset)(struct ZSTD_CCtx_s *, unsigned);
     size_t (*sizeof_cctx)(const struct ZSTD_CCtx_s *);
     size_t (*compress2)(struct ZSTD_CCtx_s *, void *, size_t, const void *, size_t);
-    size_t (*compress_bound)(size_t);
     struct ZSTD_DCtx_s *(*create_dctx)(void);
     size_t (*free_dctx)(struct ZSTD_DCtx_s *);
     size_t (*dctx_set)(struct ZSTD_DCtx_s *, unsigned, int);
