@@ -53,8 +53,8 @@ struct pst_arena {
         struct pst_ring age;       /* idle: in `by_age` */
         const struct grain *grain; /* NULL while it is idle or belongs to one object */
         uint32_t n_units, n_used;
-        uint32_t run_max; /* no run of free units is longer */
-        uint32_t low;     /* no unit below it is free */
+        uint32_t run_max;                     /* no run of free units is longer */
+        uint32_t low;                         /* no unit below it is free */
         uint64_t used[MAX_UNITS / WORD_BITS]; /* all 0 in an arena without objects */
     } locked;
 };
