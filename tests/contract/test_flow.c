@@ -174,6 +174,60 @@ static void finish_now(void *arg)
     op->host->complete(op->host, op, PST_E_EXISTS);
 }
 
+/* A call without a limit does the work of a blocking plugin itself; so does a window of one. */
+struct pool_read {
+    pst_op *op;
+    const pst_read_args *args;
+    pst_read_result *result;
+};
+static pthread_t reader;
+static atomic_int n_elsewhere;
+
+static void read_in_job(void *arg)
+{
+    struct pool_read *job = arg;
+    if (!pthread_equal(pthread_self(), reader))
+        atomic_fetch_add(&n_elsewhere, 1);
+    atomic_fetch_sub(&puppet.n_outstanding, 1);
+    job->op->host->complete(job->op->host, job->op, puppet_read(job->op, job->args, job->result));
+}
+
+static pst_rc read_on_pool(pst_backend *b, pst_op *op, const pst_read_args *a, pst_read_result *r)
+{
+    struct pool_read *job = op->host->op_alloc(op->host, op, sizeof(*job));
+    (void)b;
+    *job = (struct pool_read){op, a, r};
+    pst_rc rc = op->host->exec(op->host, op, PST_POOL_BLOCKING, read_in_job, job);
+    return rc == PST_OK ? (pst_rc)PST_PENDING : rc;
+}
+
+static void test_pool__who_waits_without_a_limit_does_the_work(void **state)
+{
+    const pst_many_options one = {.struct_size = sizeof(one), .max_in_flight = 1};
+    const pst_call limited = {.struct_size = sizeof(limited), .timeout_ms = 60000};
+    pst_get_item items[50];
+    pst_get_result results[50];
+    pst_buffer *buffer = NULL;
+    (void)state;
+    reader = pthread_self();
+    atomic_store(&n_elsewhere, 0);
+    puppet.hooks.read = read_on_pool;
+    pst_context *context = puppet_context(NULL);
+    pst_store *store = puppet_store(context, "puppet");
+    assert_int_equal(pst_get(store, object_key, NULL, NULL, &buffer, NULL, NULL), PST_OK);
+    pst_buffer_unref(buffer);
+    for (size_t i = 0; i < 50; i++)
+        items[i] = (pst_get_item){object_key, 0, PST_UNKNOWN};
+    assert_int_equal(pst_get_many(store, items, 50, &one, NULL, results, NULL), PST_OK);
+    pst_get_results_free(results, 50);
+    assert_int_equal(atomic_load(&n_elsewhere), 0);
+    assert_int_equal(pst_get(store, object_key, NULL, &limited, &buffer, NULL, NULL), PST_OK);
+    pst_buffer_unref(buffer);
+    assert_int_equal(atomic_load(&n_elsewhere), 1); /* it must be able to leave */
+    pst_store_free(store);
+    pst_context_free(context);
+}
+
 static pst_backend *healthy;
 
 static pst_rc run_on_pool(pst_backend *b, pst_op *op, const pst_read_args *a, pst_read_result *r)
@@ -435,6 +489,7 @@ int main(void)
         CONTRACT_TEST(test_scratch__is_zero_again_after_busy),
         CONTRACT_TEST(test_flush__follows_a_batch_of_pending_submits),
         CONTRACT_TEST(test_serial__one_operation_at_a_time),
+        CONTRACT_TEST(test_pool__who_waits_without_a_limit_does_the_work),
         CONTRACT_TEST(test_pool__a_store_that_hangs_leaves_threads_for_others),
         CONTRACT_TEST(test_lines__read_is_not_starved_by_what_needs_no_memory),
         CONTRACT_TEST(test_exec__endless_job_does_not_hold_up_the_next_submit),

@@ -23,7 +23,8 @@ PST_API int pst_cancel_fired(const pst_cancel *cancel);
 
 PST_API void pst_cancel_free(pst_cancel *cancel);
 
-/* What every blocking call takes; NULL stands for all zero. */
+/* What every blocking call takes; NULL stands for all zero. With neither timeout nor cancel token the
+ * calling thread itself does what a blocking plugin does for the call: quicker, but it cannot leave. */
 typedef struct pst_call {
     uint32_t struct_size, flags;
     uint64_t timeout_ms;   /* for the whole call, retries included; 0: no limit */

@@ -143,11 +143,13 @@ static pst_rc host_exec(const pst_host *host, pst_op *op, uint32_t pool, void (*
         job = &task->job;
         job->fn = fn;
         job->arg = arg;
+        job->crew = task->crew;
     } else if ((loose = malloc(sizeof(*loose)))) {
         loose->is_for_ever = !task && !PST_FAULT(AFTER_THE_JOB);
         loose->fn = fn;
         loose->arg = arg;
         job = &loose->job;
+        job->crew = NULL;
         job->fn = run_loose;
         job->arg = loose;
     }

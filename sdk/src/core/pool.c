@@ -6,7 +6,11 @@
  *
  * Waking a thread costs tens of microseconds, more than a small job. So at most one wake is on its way
  * at any time: the woken worker takes a job and wakes the next one only when jobs remain. And a worker
- * that is about to look for its next job counts: what it submits on its way back wakes nobody. */
+ * that is about to look for its next job counts: what it submits on its way back wakes nobody.
+ *
+ * A thread outside that would only wait for its own jobs may run them itself (pst_pool_help). It counts
+ * like a worker that is about to look for a job, but takes none of others and leaves when there is none
+ * of its own. */
 #include "core/pool.h"
 
 #include <errno.h>
@@ -19,6 +23,8 @@
 #include "core/fault.h"
 #include "core/stack.h"
 #include "util/mutex.h"
+
+#define LOOK_MAX 64u /* jobs of others that a helping thread looks behind */
 
 struct pst_pool {
     pthread_mutex_t mutex;
@@ -127,6 +133,29 @@ static int call_worker_locked(struct pst_pool *pool)
     return pool->locked.n_threads > 0; /* the busy ones get to it */
 }
 
+/* Run a job that was taken. The mutex is dropped meanwhile; the thread counts as returning from the end
+ * of the job on. */
+static void run_job_locked(struct pst_pool *pool, struct pst_share *share,
+                           const struct pst_job *job)
+{
+    void (*fn)(void *) = job->fn;
+    void *fn_arg = job->arg;
+    void (*after)(void *) = job->after;
+    void *after_arg = job->after_arg;
+    pthread_mutex_unlock(&pool->mutex);
+    pst_stack_enter();
+    fn(fn_arg);
+    pthread_mutex_lock(&pool->mutex);
+    share->n_running--;
+    list_share_locked(pool, share);
+    pool->locked.n_returning++;
+    pthread_mutex_unlock(&pool->mutex);
+    if (after) /* may free the share. Never ends the core: a worker cannot wait for it */
+        after(after_arg);
+    pst_stack_leave(); /* runs what the job's completions deferred */
+    pthread_mutex_lock(&pool->mutex);
+}
+
 static void *run_worker(void *arg)
 {
     struct pst_pool *pool = arg;
@@ -149,23 +178,7 @@ static void *run_worker(void *arg)
         struct pst_job *job = take_job_locked(pool, &share);
         if (pool->locked.first)
             call_worker_locked(pool);
-        pthread_mutex_unlock(&pool->mutex);
-        void (*fn)(void *) = job->fn;
-        void *fn_arg = job->arg;
-        void (*after)(void *) = job->after;
-        void *after_arg = job->after_arg;
-        pst_stack_enter();
-        fn(fn_arg);
-        pthread_mutex_lock(&pool->mutex);
-        share->n_running--;
-        list_share_locked(pool, share);
-        pool->locked.n_returning++;
-        pthread_mutex_unlock(&pool->mutex);
-        if (after)
-            after(
-                after_arg); /* may free the share. Never ends the core: a worker cannot wait for it */
-        pst_stack_leave(); /* runs what the job's completions deferred */
-        pthread_mutex_lock(&pool->mutex);
+        run_job_locked(pool, share, job);
         pool->locked.n_returning--;
     }
     int is_last = --pool->locked.n_threads == 0;
@@ -177,6 +190,28 @@ static void *run_worker(void *arg)
     return NULL;
 }
 
+static void unlist_share_locked(struct pst_pool *pool, struct pst_share *share)
+{
+    struct pst_share **at = &pool->locked.first;
+    while (*at != share)
+        at = &(*at)->next;
+    *at = share->next;
+    if (!*at)
+        pool->locked.last = at;
+    share->is_listed = 0;
+}
+
+/* Take the job that `at` points to out of the line. */
+static void drop_job_locked(struct pst_pool *pool, struct pst_share *share, struct pst_job **at)
+{
+    *at = (*at)->next;
+    if (!*at)
+        share->last = at;
+    pool->locked.n_jobs--;
+    if (share->is_listed && !share->first)
+        unlist_share_locked(pool, share);
+}
+
 int32_t pst_pool_run(struct pst_pool *pool, struct pst_share *share, struct pst_job *job)
 {
     int32_t rc = PST_OK;
@@ -186,18 +221,72 @@ int32_t pst_pool_run(struct pst_pool *pool, struct pst_share *share, struct pst_
     share->last = &job->next;
     pool->locked.n_jobs++;
     list_share_locked(pool, share);
-    if (pool->locked.first && !call_worker_locked(pool)) {
-        /* No thread at all, so nobody else took a job: ours is the only one and is taken back. */
-        share->first = NULL;
-        share->last = &share->first;
-        share->is_listed = 0;
-        pool->locked.n_jobs = 0;
-        pool->locked.first = NULL;
-        pool->locked.last = &pool->locked.first;
+    if (pool->locked.first && !call_worker_locked(pool)) { /* no thread at all: take it back */
+        struct pst_job **at = &share->first;
+        while (*at != job)
+            at = &(*at)->next;
+        drop_job_locked(pool, share, at);
         rc = PST_E_NO_MEMORY;
     }
     pthread_mutex_unlock(&pool->mutex);
     return rc;
+}
+
+/* ---- helping ---------------------------------------------------------------------------------- */
+
+static struct pst_job *take_own_job_locked(struct pst_pool *pool, struct pst_share *share,
+                                           const void *crew)
+{
+    struct pst_job **at = &share->first;
+    for (unsigned looked = 0; *at && (*at)->crew != crew; looked++) {
+        if (looked == LOOK_MAX)
+            return NULL;
+        at = &(*at)->next;
+    }
+    struct pst_job *job = *at;
+    if (!job)
+        return NULL;
+    drop_job_locked(pool, share, at);
+    share->n_running++;
+    if (share->is_listed && share->n_running >= share->max_running)
+        unlist_share_locked(pool, share);
+    return job;
+}
+
+void pst_pool_enter(struct pst_pool *pool)
+{
+    pthread_mutex_lock(&pool->mutex);
+    pool->locked.n_returning++;
+    pthread_mutex_unlock(&pool->mutex);
+}
+
+int pst_pool_help(struct pst_pool *pool, struct pst_share *share, const void *crew)
+{
+    pthread_mutex_lock(&pool->mutex);
+    struct pst_job *job = pool->locked.is_stopping ? NULL : take_own_job_locked(pool, share, crew);
+    int has_job = job != NULL;
+    if (has_job) {
+        pool->locked.n_returning--;
+        if (pool->locked.first)
+            call_worker_locked(pool);
+        run_job_locked(pool, share, job);
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    return has_job;
+}
+
+void pst_pool_leave(struct pst_pool *pool)
+{
+    struct pst_share *share;
+    pthread_mutex_lock(&pool->mutex);
+    pool->locked.n_returning--;
+    while (pool->locked.first && !call_worker_locked(pool)) {
+        /* A job of others counted on this thread, and there is no other. */
+        struct pst_job *job = take_job_locked(pool, &share);
+        run_job_locked(pool, share, job);
+        pool->locked.n_returning--;
+    }
+    pthread_mutex_unlock(&pool->mutex);
 }
 
 uint32_t pst_pool_threads(struct pst_pool *pool)

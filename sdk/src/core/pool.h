@@ -13,6 +13,7 @@ struct pst_job {
     void *arg;
     void (*after)(void *arg); /* NULL allowed: last, when the share is not touched any more */
     void *after_arg;
+    const void *crew; /* who may help: a thread that waits for this job; NULL: nobody */
     struct pst_job *next;
 };
 
@@ -35,6 +36,13 @@ void pst_share_init(struct pst_pool *pool, struct pst_share *share);
 
 /* Queue a job. Returns PST_OK, or NO_MEMORY when not even one thread could be started. */
 int32_t pst_pool_run(struct pst_pool *pool, struct pst_share *share, struct pst_job *job);
+
+/* A thread that is about to wait for jobs may run them itself instead, which saves waking a worker and
+ * being woken. enter() before they are queued: until leave() it counts as a worker that is looking for
+ * its next job. help() runs one of those that carry `crew`; returns 0 when none is in line. */
+void pst_pool_enter(struct pst_pool *pool);
+int pst_pool_help(struct pst_pool *pool, struct pst_share *share, const void *crew);
+void pst_pool_leave(struct pst_pool *pool);
 
 uint32_t pst_pool_threads(struct pst_pool *pool);
 

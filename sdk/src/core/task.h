@@ -101,6 +101,7 @@ struct pst_task {
     void (*then)(struct pst_task *, pst_rc);
     uint64_t retry_until_ns;
     struct pst_waiter *waiter; /* of pst_call_run */
+    const void *crew; /* of its jobs (pool.h): a thread that waits for the task may run them */
     atomic_int is_cancelled;
     atomic_int cancel_code; /* CANCELLED or DEADLINE: who asked first; set before is_cancelled */
 

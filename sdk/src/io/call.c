@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/fault.h"
+#include "core/stack.h"
 #include "io/retry.h"
 #include "util/mutex.h"
 
@@ -92,6 +93,29 @@ pst_rc pst_gate_sleep(struct pst_gate *gate, const struct pst_limit *limit)
     return PST_OK;
 }
 
+/* A thread that has a limit must be able to leave at any time, so it is not lent to a plugin. */
+void pst_helper_begin(struct pst_helper *helper, struct pst_port *port, const void *crew,
+                      const struct pst_limit *limit)
+{
+    int can_help = limit->deadline_ns == 0 && !limit->cancel && pst_stack_is_clear();
+    *helper = (struct pst_helper){can_help ? port : NULL, crew};
+    if (can_help)
+        pst_pool_enter(port->core->blocking);
+}
+
+int pst_helper_run(struct pst_helper *helper)
+{
+    struct pst_port *port = helper->port;
+    return port && pst_pool_help(port->core->blocking, &port->share, helper->crew);
+}
+
+void pst_helper_end(struct pst_helper *helper)
+{
+    if (helper->port)
+        pst_pool_leave(helper->port->core->blocking);
+    helper->port = NULL;
+}
+
 /* ---- failing ---------------------------------------------------------------------------------- */
 
 pst_rc pst_fail_at(struct pst_port *port, const char *operation, pst_str key, pst_rc rc,
@@ -127,6 +151,7 @@ struct pst_waiter {
     struct pst_gate gate;
     struct pst_core *core; /* lives as long as the operation */
     atomic_int refs;       /* the call, the operation's end */
+    struct pst_helper helper;
     struct {
         int is_done, is_abandoned;
         pst_rc rc;
@@ -170,10 +195,19 @@ void pst_waiter_end(struct pst_waiter *waiter, pst_rc rc)
     drop_waiter(waiter);
 }
 
+void pst_waiter_help(struct pst_waiter *waiter, struct pst_port *port,
+                     const struct pst_limit *limit)
+{
+    pst_helper_begin(&waiter->helper, port, waiter, limit);
+}
+
 pst_rc pst_waiter_wait(struct pst_waiter *waiter, struct pst_limit limit, int is_pinned,
                        void (*stop)(void *arg, pst_rc code), void *arg, int *is_done)
 {
     pst_rc why = PST_OK;
+    while (pst_helper_run(&waiter->helper))
+        ;
+    pst_helper_end(&waiter->helper);
     pthread_mutex_lock(&waiter->gate.mutex);
     while (!waiter->locked.is_done) {
         why = pst_gate_sleep(&waiter->gate, &limit);
@@ -218,6 +252,8 @@ pst_rc pst_call_run(struct pst_task *task, pst_str key, const pst_call *call, in
     task->then = on_end;
     if (call && PST_HAS(pst_call, call, affinity))
         task->op.affinity = call->affinity;
+    task->crew = task->waiter;
+    pst_waiter_help(task->waiter, task->port, &limit);
     pst_retry_submit(task, attempts, limit.deadline_ns);
     pst_rc rc = pst_waiter_wait(task->waiter, limit, is_pinned, stop_task, task, &is_done);
     if (rc == PST_OK)

@@ -28,6 +28,18 @@ struct pst_limit pst_limit_of(const pst_call *call);
  * PST_OK, or CANCELLED or DEADLINE when the limit says so. */
 pst_rc pst_gate_sleep(struct pst_gate *gate, const struct pst_limit *limit);
 
+/* The thread of a call without a limit runs its own jobs at a blocking plugin while it waits: nobody is
+ * woken for them. begin() before anything is submitted, with `crew` set in tasks and gets; run() runs one
+ * job, 0: there is none, or the thread does not help; end() before it sleeps or returns. */
+struct pst_helper {
+    struct pst_port *port; /* NULL: does not help */
+    const void *crew;
+};
+void pst_helper_begin(struct pst_helper *helper, struct pst_port *port, const void *crew,
+                      const struct pst_limit *limit);
+int pst_helper_run(struct pst_helper *helper);
+void pst_helper_end(struct pst_helper *helper);
+
 /* Where a blocking call waits for its operation, which may outlast it. */
 struct pst_waiter;
 
@@ -36,6 +48,10 @@ struct pst_waiter *pst_waiter_new(struct pst_core *core);
 
 /* The operation has ended: wake the call. Drops the operation's reference. Allowed in task hooks. */
 void pst_waiter_end(struct pst_waiter *waiter, pst_rc rc);
+
+/* Help while waiting (pst_helper); `waiter` is the crew. The port lives until the wait is over. */
+void pst_waiter_help(struct pst_waiter *waiter, struct pst_port *port,
+                     const struct pst_limit *limit);
 
 /* Wait, drop the call's reference, return how the operation ended. When the limit strikes stop() is
  * called; then a pinned call waits on, any other returns why, with *is_done 0, if it must. */

@@ -21,6 +21,7 @@ struct pst_get_spec {
     uint64_t deadline_ns;
     void (*done)(struct pst_get *, pst_rc); /* once, under the rules of task hooks */
     void *owner;
+    const void *crew; /* who may run its jobs (core/pool.h), or NULL */
 };
 
 /* What came of it; valid in done() and until the last reference goes. */

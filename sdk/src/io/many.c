@@ -1,8 +1,8 @@
 /* many.c - get_many: a window of reads over a list of items.
  *
- * The caller's thread starts the first `max_in_flight` reads and sleeps. Each read that ends starts the
- * next one where it ended, so a worker goes from object to object without waking anybody. The last one
- * wakes the caller. When the caller gives up early, reads under way are stopped and what they still
+ * The caller's thread starts the first `max_in_flight` reads. Without a limit it then works like one of
+ * the pool's threads, else it sleeps. Each read that ends starts the next one where it ended, so a worker
+ * goes from object to object without waking anybody. The last one wakes the caller. When the caller gives up early, reads under way are stopped and what they still
  * bring is dropped: the array of results is the caller's and is not touched after the return. */
 #include <stdlib.h>
 #include <string.h>
@@ -81,6 +81,7 @@ static struct pst_get *take_item_locked(struct lane *lane)
             .deadline_ns = many->deadline_ns,
             .done = on_done,
             .owner = lane,
+            .crew = many,
         };
         pst_get_result *result = &many->locked.results[lane->item];
         pst_error error = PST_ERROR_INIT;
@@ -179,7 +180,7 @@ static void stop_lanes(struct many *many, pst_rc code)
     }
 }
 
-static pst_rc wait_for_all(struct many *many, struct pst_limit limit)
+static pst_rc wait_for_all(struct many *many, struct pst_limit limit, struct pst_helper *helper)
 {
     pst_rc why = PST_OK;
     int has_stopped_lanes = 0;
@@ -192,11 +193,19 @@ static pst_rc wait_for_all(struct many *many, struct pst_limit limit)
             pthread_mutex_lock(&many->gate.mutex);
             continue;
         }
+        if (helper->port) {
+            pthread_mutex_unlock(&many->gate.mutex);
+            if (!pst_helper_run(helper))
+                pst_helper_end(helper);
+            pthread_mutex_lock(&many->gate.mutex);
+            continue;
+        }
         why = pst_gate_sleep(&many->gate, &limit);
     }
     many->locked.is_stopped = 1;
     many->locked.results = NULL;
     pthread_mutex_unlock(&many->gate.mutex);
+    pst_helper_end(helper);
     if (why != PST_OK)
         stop_lanes(many, why);
     return why;
@@ -265,6 +274,7 @@ pst_rc pst_get_many(pst_store *store, const pst_get_item *items, size_t n,
 {
     pst_many_options own;
     struct pst_limit limit = pst_limit_of(call);
+    struct pst_helper helper;
     struct pst_port *port;
     for (size_t i = 0; i < n; i++)
         results[i] = (pst_get_result){.status = PST_E_CANCELLED, .object_size = PST_UNKNOWN};
@@ -284,6 +294,7 @@ pst_rc pst_get_many(pst_store *store, const pst_get_item *items, size_t n,
         return pst_fail(err, PST_E_NO_MEMORY, "out of memory");
     many->deadline_ns = limit.deadline_ns;
     many->locked.results = results;
+    pst_helper_begin(&helper, many->port, many, &limit);
     pst_stack_enter(); /* one batch, one flush at its end */
     for (uint32_t i = 0; i < many->n_lanes; i++) {
         pthread_mutex_lock(&many->gate.mutex);
@@ -293,7 +304,7 @@ pst_rc pst_get_many(pst_store *store, const pst_get_item *items, size_t n,
             start(&many->lanes[i], get);
     }
     pst_stack_leave();
-    rc = wait_for_all(many, limit);
+    rc = wait_for_all(many, limit, &helper);
     drop(many);
     if (rc != PST_OK)
         return pst_fail(err, rc, "get_many: %s", pst_rc_text(rc));

@@ -34,6 +34,7 @@ static pst_rc run(struct pst_get_spec *spec, const pst_call *call, const struct 
     struct pst_waiter *waiter = pst_waiter_new(spec->port->core);
     if (waiter) {
         spec->owner = waiter;
+        spec->crew = waiter;
         spec->done = on_done;
         spec->deadline_ns = limit->deadline_ns;
         if (call && PST_HAS(pst_call, call, max_attempts))
@@ -46,6 +47,8 @@ static pst_rc run(struct pst_get_spec *spec, const pst_call *call, const struct 
         pst_waiter_free(waiter);
         return pst_fail_at(spec->port, "GET", spec->key, PST_E_NO_MEMORY, NULL, err);
     }
+    if (spec->hedge_after_ms == 0) /* else it must be free to take the second answer */
+        pst_waiter_help(waiter, spec->port, limit);
     pst_get_start(get);
     pst_rc rc = pst_waiter_wait(waiter, *limit, spec->n_dst > 0, stop_get, get, &is_done);
     if (rc != PST_OK && is_done)
