@@ -406,6 +406,22 @@ void fst_sums_settle(int fd, struct stat *st, const pst_sum *sums, size_t stride
     }
 }
 
+pst_rc fst_sums_give(pst_op *op, int fd, const struct stat *st, const pst_sum **out,
+                     uint32_t *n_out)
+{
+    pst_sum sums[FST_SUMS_MAX];
+    uint32_t n = fst_sums_read(fd, st, sums);
+    pst_sum *kept = n > 0 ? op->host->op_alloc(op->host, op, n * sizeof(*kept)) : NULL;
+
+    if (n > 0 && !kept)
+        return fst_no_memory(op);
+    if (n > 0)
+        memcpy(kept, sums, n * sizeof(*kept));
+    *out = kept;
+    *n_out = n;
+    return PST_OK;
+}
+
 /* ---- stat ---------------------------------------------------------------------------------------- */
 
 pst_rc fst_stat(pst_backend *b, pst_op *op, const pst_stat_args *args, pst_attr *attr)
@@ -435,17 +451,8 @@ pst_rc fst_stat(pst_backend *b, pst_op *op, const pst_stat_args *args, pst_attr 
     if (rc == PST_OK && fd >= 0)
         rc = fst_attr_read(b, op, args->key, fd, attr);
     if (rc == PST_OK && fd >= 0) {
-        pst_sum sums[FST_SUMS_MAX];
-        uint32_t n = fst_sums_read(fd, &st, sums);
-        pst_sum *kept = n > 0 ? op->host->op_alloc(op->host, op, n * sizeof(*kept)) : NULL;
-        if (kept) {
-            memcpy(kept, sums, n * sizeof(*kept));
-            attr->sums = kept;
-            attr->n_sums = n;
-            attr->sum_stride = sizeof(*kept);
-        } else if (n > 0) {
-            rc = fst_no_memory(op);
-        }
+        rc = fst_sums_give(op, fd, &st, &attr->sums, &attr->n_sums);
+        attr->sum_stride = sizeof(pst_sum);
     }
     if (rc == PST_OK) {
         char *etag = op->host->op_alloc(op->host, op, FST_ETAG_SIZE);

@@ -271,6 +271,10 @@ int fst_sums_write(int fd, const struct stat *st, const pst_sum *sums, size_t st
                    size_t n_sums);
 uint32_t fst_sums_read(int fd, const struct stat *st, pst_sum sums[FST_SUMS_MAX]);
 
+/* The same in memory of the operation, for its result. */
+pst_rc fst_sums_give(pst_op *op, int fd, const struct stat *st, const pst_sum **out,
+                     uint32_t *n_out);
+
 /* After a rename, whose status is *st: where a busy disk has delayed it so long that the sums are not
  * believed, date them anew, which moves the ctime in *st. */
 void fst_sums_settle(int fd, struct stat *st, const pst_sum *sums, size_t stride, size_t n_sums);

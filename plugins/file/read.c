@@ -85,6 +85,11 @@ pst_rc fst_read(pst_backend *b, pst_op *op, const pst_read_args *args, pst_read_
         else if (rc == PST_OK && (n_read != r.length || !fst_is_unchanged(&before, &after)))
             rc = fst_fail(b, op, PST_E_CHANGED, args->key, "was changed while it was read");
     }
+    /* Sums cover the whole object: only a reply that begins it is asked about them. */
+    if (rc == PST_OK && (args->flags & PST_READ_SUMS) && r.offset == 0) {
+        rc = fst_sums_give(op, r.fd, &before, &result->sums, &result->n_sums);
+        result->sum_stride = sizeof(pst_sum);
+    }
     if (rc == PST_OK)
         result->n_read = n_read;
 out:

@@ -24,13 +24,17 @@ extern "C" {
 #define PST_DECODE_BY_NAME 1u      /* decompress where pst_key_is_zstd says so */
 #define PST_DECODE_ZSTD 2u         /* decompress; DATA_LOSS, naming the offset, if it is no zstd */
 #define PST_HEDGE_AUTO UINT32_MAX  /* after three times the median of the ranges so far */
+#define PST_READ_PART_MIN 4096ull  /* bounds of part_bytes where it is given ... */
+#define PST_READ_PART_MAX (1ull << 30)
+#define PST_READ_IN_FLIGHT_MAX 64u /* ... and of max_in_flight */
 typedef struct pst_read_options {
     uint32_t struct_size, flags;
     pst_str if_match;         /* an etag; else PRECONDITION */
     pst_str version;          /* one old version, where the provider keeps them */
-    uint64_t part_bytes;      /* length of the ranges after the first; 0: adapted to the store */
-    uint32_t max_in_flight;   /* ranges at once, at most 64; 0: adapted to the store */
-    uint32_t hedge_after_ms;  /* ask a second time for a range that takes longer; 0: never */
+    uint64_t part_bytes;      /* length of the ranges after the first; 0: 1 to 64 MiB, adapted */
+    uint32_t max_in_flight;   /* ranges at once; 0: 1 to 64, adapted */
+    uint32_t hedge_after_ms;  /* ask a second time for a range that takes longer; 0: never. At most
+                               * one in ten of a store's requests is such a second one */
     uint32_t expected_crc32c; /* with PST_READ_EXPECT_CRC32C; of what is delivered */
     uint32_t decode;          /* PST_DECODE_* */
 } pst_read_options;

@@ -15,10 +15,13 @@ struct pst_port {
     char *uri; /* "scheme://authority", for messages */
     pst_backend_info info;
     pst_limits limits;
-    uint32_t max_at_plugin;      /* in-flight cap */
-    uint32_t max_late;           /* ... of reads that may have to wait for memory */
-    struct pst_share share;      /* of the blocking pool */
-    atomic_int retry_tokens;     /* io/retry.c: what a store that fails on and on may still cost */
+    uint32_t max_at_plugin;  /* in-flight cap */
+    uint32_t max_late;       /* ... of reads that may have to wait for memory */
+    struct pst_share share;  /* of the blocking pool */
+    atomic_int retry_tokens; /* io/retry.c: what a store that fails on and on may still cost */
+    atomic_int hedge_tokens; /* io/get_try.c: what second requests may still cost */
+    atomic_uint learned_in_flight; /* io/get.c: what reads found out about the store; 0: nothing */
+    atomic_ullong learned_part_bytes, learned_median_ns;
     struct pst_timer pump_timer; /* pump on the reactor: deferred, or the BUSY poll */
     struct pst_timer close_timer;
     struct pst_port *prev, *next; /* in core->locked.ports */

@@ -51,6 +51,11 @@ int pst_stack_is_in_host_call(void)
     return here.host_calls > 0;
 }
 
+int pst_stack_is_foreign(void)
+{
+    return here.depth == 0 && here.host_calls > 0;
+}
+
 uint32_t pst_stack_suspend(void)
 {
     uint32_t depth = here.depth;

@@ -25,6 +25,9 @@ int pst_stack_is_clear(void);
 /* Is a plugin's call to the host below? Then no plugin may be called. */
 int pst_stack_is_in_host_call(void);
 
+/* Is this a thread of a plugin? What takes long is done elsewhere then. */
+int pst_stack_is_foreign(void);
+
 /* Bracket a job that may run for ever: what is deferred inside goes to the reactor, not to its end. */
 uint32_t pst_stack_suspend(void);
 void pst_stack_resume(uint32_t depth);

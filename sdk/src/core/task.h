@@ -99,6 +99,7 @@ struct pst_task {
 
     /* The layer above keeps its policy here (io/retry.c). */
     void (*then)(struct pst_task *, pst_rc);
+    void (*repeats)(struct pst_task *, pst_rc); /* NULL allowed: that attempt failed for now */
     uint64_t retry_until_ns;
     struct pst_waiter *waiter; /* of pst_call_run */
     const void *crew; /* of its jobs (pool.h): a thread that waits for the task may run them */

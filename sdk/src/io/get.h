@@ -3,8 +3,10 @@
 #define PST_IO_GET_H
 
 #include <penstock/object.h>
+#include <penstock/sum.h>
 
 #include "core/port.h"
+#include "io/get_pace.h"
 
 struct pst_get;
 
@@ -19,6 +21,10 @@ struct pst_get_spec {
     size_t n_dst;
     uint32_t max_attempts, affinity;
     uint64_t deadline_ns;
+    uint64_t part_bytes;                    /* of each range; 0: adapted */
+    uint32_t max_in_flight;                 /* ranges; 0: adapted */
+    uint32_t hedge_after_ms;                /* 0: never */
+    uint32_t expected_crc32c;               /* with PST_READ_EXPECT_CRC32C */
     void (*done)(struct pst_get *, pst_rc); /* once, under the rules of task hooks */
     void *owner;
     const void *crew; /* who may run its jobs (core/pool.h), or NULL */
@@ -30,7 +36,11 @@ struct pst_get_outcome {
     uint64_t n_read, object_size;
     uint32_t etag_strength;
     pst_str etag;
-    pst_error *error; /* the whole line, on failure */
+    uint64_t elapsed_ns, part_bytes;
+    uint32_t n_ranges, max_in_flight, n_retries, n_hedges, n_hedges_won;
+    uint32_t has_crc32c, crc32c, is_verified;
+    uint32_t has_store_crc32c, store_crc32c; /* of the whole object, as the store supplied it */
+    pst_error *error;                        /* the whole line, on failure */
 };
 
 /* NULL for lack of memory. */
@@ -52,18 +62,24 @@ const struct pst_get_outcome *pst_get_outcome_of(struct pst_get *get);
 /* Move the buffer out; its bytes count as handed out from the moment the read was done. */
 pst_buffer *pst_get_take(struct pst_get *get);
 
-/* Copy what the outcome says about the object, as far as info->struct_size reaches. */
-void pst_get_fill_info(struct pst_get *get, pst_read_info *info);
+/* Copy an outcome, as far as info->struct_size reaches. `info` may be NULL. */
+void pst_get_fill_info(const struct pst_get_outcome *outcome, pst_read_info *info);
 
-/* INVALID for flags that are no PST_READ_*. */
-pst_rc pst_read_check_flags(uint32_t flags, pst_error *err);
+/* INVALID for flags that are not among `known` (PST_READ_*). */
+pst_rc pst_read_check_flags(uint32_t flags, uint32_t known, pst_error *err);
 
-/* ---- planning, pure ---------------------------------------------------------------------------- */
+/* Take the caller's options (NULL: none) into `spec`, whose port is set.
+ * Errors: INVALID, naming the limit; OVER_BUDGET when one part does not fit. */
+pst_rc pst_read_take_options(const pst_read_options *given, struct pst_get_spec *spec,
+                             pst_error *err);
 
-/* How long each range of a split read is, from the object's rest and the store's limits. */
-uint64_t pst_range_part_bytes(uint64_t rest, const pst_limits *limits);
+/* Is there anything in `flags` that needs the checksum? */
+static inline int pst_read_is_summed(uint32_t flags)
+{
+    return (flags & (PST_READ_CRC32C | PST_READ_VERIFY | PST_READ_EXPECT_CRC32C)) != 0;
+}
 
-/* How many of them travel at once. */
-uint32_t pst_range_in_flight(uint64_t n_parts, uint32_t max_at_plugin);
+/* Compare. Errors: DATA_LOSS naming both. */
+pst_rc pst_read_check_crc32c(uint32_t wanted, uint32_t got, pst_error *err);
 
 #endif

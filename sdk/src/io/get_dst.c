@@ -21,7 +21,7 @@ static void on_granted(struct pst_budget_waiter *waiter)
     get->locked.memory = is_wanted ? PST_MEMORY_RESERVED : PST_MEMORY_NONE;
     get->locked.reserved_bytes = waiter->bytes;
     if (is_wanted)
-        task = pst_task_ref(get->locked.first);
+        task = pst_task_ref(get->locked.late);
     pthread_mutex_unlock(&get->mutex);
     if (task) {
         pst_task_dst_ready(task);
@@ -52,7 +52,8 @@ int pst_get_leave_line(struct pst_get *get)
 
 void pst_get_on_dst_cancelled(struct pst_task *task)
 {
-    if (pst_get_leave_line(task->owner))
+    const struct pst_try *try = task->owner;
+    if (pst_get_leave_line(try->get))
         pst_task_dst_ready(task); /* so that the plugin asks and hears of it */
 }
 
@@ -173,7 +174,8 @@ static int can_wait(const struct pst_port *port)
 
 pst_rc pst_get_on_dst(struct pst_task *task, const pst_dst_args *args, pst_dst_grant *grant)
 {
-    struct pst_get *get = task->owner;
+    const struct pst_try *try = task->owner;
+    struct pst_get *get = try->get;
     struct pst_port *port = get->spec.port;
     struct pst_budget *budget = &port->core->budget;
     uint64_t release_bytes = 0;

@@ -282,7 +282,7 @@ static pst_rc sum_iov(const pst_iov *iov, size_t n, uint64_t *sum, pst_error *er
 static pst_rc make_get(struct pst_item *item, const pst_request *request, pst_error *err)
 {
     uint64_t room = 0;
-    pst_rc rc = pst_read_check_flags(request->flags, err);
+    pst_rc rc = pst_read_check_flags(request->flags, PST_READ_EXACT | PST_READ_ALLOW_UNPINNED, err);
     if (rc == PST_OK)
         rc = sum_iov(request->dst, request->n_dst, &room, err);
     if (rc != PST_OK)

@@ -114,6 +114,8 @@ static void on_done(struct pst_task *task, pst_rc rc)
         task->then(task, rc);
         return;
     }
+    if (task->repeats)
+        task->repeats(task, rc);
     task->op.attempt += PST_FAULT(NO_ATTEMPT) ? 0 : 1;
     atomic_fetch_add_explicit(&port->core->retries, 1, memory_order_relaxed);
     pst_logf(&port->core->log, PST_LEVEL_INFO, "%s %s failed (%s), attempt %u of %u in %llu ms",

@@ -7,7 +7,7 @@
 /* Submit `task`, again and again if need be: exponential back-off with full jitter, the provider's
  * retry-after respected, never beyond deadline_ns (CLOCK_MONOTONIC, 0: none) nor max_attempts (0: the
  * context's). task->then(task, rc) runs exactly once, at the end, under the rules of task hooks;
- * task->done is taken. task->op.attempt tells how many attempts there were. Deadline and cancel
+ * task->done is taken; task->repeats(task, rc), if set, runs before each wait. task->op.attempt tells how many attempts there were. Deadline and cancel
  * (pst_retry_cancel) end the waiting between attempts too. */
 void pst_retry_submit(struct pst_task *task, uint32_t max_attempts, uint64_t deadline_ns);
 
