@@ -10,6 +10,9 @@
  * lost (rename, close). Whether a call is hit depends on seed, turn, kind and how many calls of this kind
  * there were in this turn, on nothing else: with one thread at work a run can be repeated exactly.
  *
+ * Requests on a ring are no calls. Those that were waited for get another result before the plugin sees
+ * it: an errno, or fewer bytes, although all were moved.
+ *
  * Only names of the large-file interface are here, since plugins are built with _FILE_OFFSET_BITS=64.
  * Calls that the library makes by itself (its log, manifests) do not happen while faults are armed. */
 #include "io_faults.h"
@@ -29,6 +32,8 @@
 #include <sys/uio.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+
+#include <liburing.h>
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -50,12 +55,14 @@ static struct {
     int (*unlinkat)(int, const char *, int);
     int (*fstat)(int, struct stat64 *);
     int (*fstatat)(int, const char *, struct stat64 *, int);
+    int (*statx)(int, const char *, int, unsigned int, struct statx *);
     int (*ftruncate)(int, off64_t);
     int (*fallocate)(int, int, off64_t, off64_t);
     ssize_t (*copy_file_range)(int, off64_t *, int, off64_t *, size_t, unsigned int);
     ssize_t (*getdents)(int, void *, size_t);
     int (*fsetxattr)(int, const char *, const void *, size_t, int);
     long (*syscall)(long, ...);
+    int (*submit_and_wait)(struct io_uring *, unsigned int);
 } real;
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -89,12 +96,14 @@ static void find_all(void)
     find(&real.unlinkat, "unlinkat");
     find(&real.fstat, "fstat64");
     find(&real.fstatat, "fstatat64");
+    find(&real.statx, "statx");
     find(&real.ftruncate, "ftruncate64");
     find(&real.fallocate, "fallocate64");
     find(&real.copy_file_range, "copy_file_range");
     find(&real.getdents, "getdents64");
     find(&real.fsetxattr, "fsetxattr");
     find(&real.syscall, "syscall");
+    find(&real.submit_and_wait, "io_uring_submit_and_wait");
 }
 
 /* ---- the schedule ------------------------------------------------------------------------------ */
@@ -118,6 +127,8 @@ static const struct {
     [IO_FAULT_TRUNCATE] = {"truncate", {EIO, ENOSPC, EDQUOT, EINTR}, 4},
     [IO_FAULT_COPY] = {"copy", {EIO, ENOSPC, EDQUOT, EINTR, SHORT}, 4},
     [IO_FAULT_CLOSE] = {"close", {LOST}, 1},
+    [IO_FAULT_ENTER] = {"enter", {EAGAIN, EBUSY, EINTR}, 2},
+    [IO_FAULT_COMPLETE] = {"complete", {EIO, ENOSPC, EDQUOT, ESTALE, EINTR, SHORT}, 4},
     [IO_FAULT_XATTR] = {"xattr", {EIO, ENOSPC, EDQUOT}, 4},
 };
 
@@ -325,6 +336,11 @@ EXPORT int fstatat64(int dir_fd, const char *path, struct stat64 *st, int flags)
     return pick(IO_FAULT_STAT) > 0 ? -1 : real.fstatat(dir_fd, path, st, flags);
 }
 
+EXPORT int statx(int dir_fd, const char *path, int flags, unsigned int mask, struct statx *st)
+{
+    return pick(IO_FAULT_STAT) > 0 ? -1 : real.statx(dir_fd, path, flags, mask, st);
+}
+
 EXPORT int ftruncate64(int fd, off64_t length)
 {
     return pick(IO_FAULT_TRUNCATE) > 0 ? -1 : real.ftruncate(fd, length);
@@ -369,4 +385,24 @@ EXPORT long syscall(long number, ...)
         return -1;
     pthread_once(&once, find_all);
     return real.syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+EXPORT int io_uring_submit_and_wait(struct io_uring *ring, unsigned int n)
+{
+    struct io_uring_cqe *cqe;
+    unsigned int head;
+    int fault = pick(IO_FAULT_ENTER);
+    int rc = fault > 0 ? -fault : real.submit_and_wait(ring, n);
+
+    io_uring_for_each_cqe(ring, head, cqe)
+    {
+        if (cqe->res <= 0)
+            continue;
+        fault = pick(IO_FAULT_COMPLETE);
+        if (fault == SHORT)
+            cqe->res = (int)shorten((size_t)cqe->res);
+        else if (fault > 0)
+            cqe->res = -fault;
+    }
+    return rc;
 }

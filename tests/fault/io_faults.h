@@ -27,6 +27,8 @@ enum io_fault_call {
     IO_FAULT_COPY,
     IO_FAULT_CLOSE,
     IO_FAULT_XATTR,
+    IO_FAULT_ENTER,    /* io_uring_submit_and_wait itself */
+    IO_FAULT_COMPLETE, /* a request on a ring */
     IO_FAULT_CALLS
 };
 
