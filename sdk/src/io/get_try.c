@@ -100,7 +100,7 @@ static int aim_spare(struct pst_try *try, struct pst_span *span)
     struct pst_budget *budget = &port->core->budget;
     size_t align = port->limits.mem_align > 1 ? port->limits.mem_align : 1;
     pst_iov iov = {NULL, (size_t)span->length};
-    if (!pst_budget_reserve(budget, span->length, NULL))
+    if (!pst_budget_try(budget, span->length))
         return 0;
     try->reserved_bytes = span->length;
     try->spare = pst_buffer_new(port->core->arenas, iov.len, align);
@@ -253,9 +253,10 @@ static struct verdict judge_locked(struct pst_try *try, pst_rc rc)
         }
         if (other)
             v.loser = pst_task_ref(other->task);
-        if (other && other->spare)
+        int is_harmless = other && (other->spare || PST_FAULT(LOSER_MAY_WRITE));
+        if (is_harmless)
             leave_behind_locked(other);
-        v.is_settled = !other || other->spare != NULL;
+        v.is_settled = !other || is_harmless;
         return v;
     }
     /* The loser made it too: its bytes are in place already. */
@@ -313,9 +314,11 @@ static void hedge_locked(struct pst_span *span, struct pst_task **batch, uint32_
     span->is_hedged = 1;
     if (!pay_hedge(get->spec.port))
         return;
-    struct pst_try *try = new_try(span, PST_AIM_SPARE);
-    if (!try)
+    struct pst_try *try = new_try(span, PST_FAULT(HEDGE_IN_PLACE) ? PST_AIM_DIRECT : PST_AIM_SPARE);
+    if (!try) {
+        atomic_fetch_add_explicit(&get->spec.port->hedge_tokens, HEDGE_COST, memory_order_relaxed);
         return;
+    }
     span->tries[1] = try;
     get->outcome.n_hedges++;
     atomic_fetch_add_explicit(&get->spec.port->core->hedges, 1, memory_order_relaxed);
