@@ -13,6 +13,7 @@
 #include "core/stack.h"
 #include "io/call.h"
 #include "io/get.h"
+#include "io/results.h"
 #include "io/verb.h"
 
 #define IN_FLIGHT 64u
@@ -54,14 +55,6 @@ static void drop(struct many *many)
     free(many);
 }
 
-static pst_error *dup_error(const pst_error *error)
-{
-    pst_error *copy = malloc(sizeof(*copy));
-    if (copy)
-        memcpy(copy, error, sizeof(*copy));
-    return copy;
-}
-
 static void on_done(struct pst_get *get, pst_rc rc);
 
 /* Give the lane its next item. NULL when there is none. */
@@ -94,7 +87,7 @@ static struct pst_get *take_item_locked(struct lane *lane)
         if (result->status == PST_OK)
             result->status = pst_fail(&error, PST_E_NO_MEMORY, "out of memory");
         pst_fail_at(many->port, "GET", item->key, result->status, &error, &error);
-        result->error = dup_error(&error);
+        result->error = pst_error_dup(&error);
         many->locked.n_ended++;
         many->locked.is_stopped |= (many->flags & PST_MANY_STOP_AT_FIRST) != 0;
     }
@@ -111,7 +104,7 @@ static void record_locked(struct many *many, size_t item, struct pst_get *get, p
     if (rc == PST_OK) {
         result->buffer = pst_get_take(get);
     } else {
-        result->error = dup_error(pst_get_outcome_of(get)->error);
+        result->error = pst_error_dup(pst_get_outcome_of(get)->error);
         many->locked.is_stopped |= (many->flags & PST_MANY_STOP_AT_FIRST) != 0;
     }
 }
@@ -211,26 +204,6 @@ static pst_rc wait_for_all(struct many *many, struct pst_limit limit, struct pst
     return why;
 }
 
-static pst_rc first_failure(const pst_get_result *results, size_t n, pst_error *err)
-{
-    size_t n_failed = 0, first = 0;
-    for (size_t i = n; i-- > 0;) {
-        if (results[i].status == PST_OK)
-            continue;
-        n_failed++;
-        first = results[i].status == PST_E_CANCELLED && n_failed > 1 ? first : i;
-    }
-    if (n_failed == 0)
-        return PST_OK;
-    if (results[first].error)
-        pst_error_copy(err, results[first].error);
-    else
-        pst_fail(err, results[first].status, "%s", pst_rc_text(results[first].status));
-    if (n_failed > 1)
-        pst_error_prefix(err, "%zu of %zu reads failed, first: ", n_failed, n);
-    return results[first].status;
-}
-
 static struct many *new_many(struct pst_port *port, const pst_get_item *items, size_t n,
                              const pst_many_options *options, const pst_call *call)
 {
@@ -308,15 +281,5 @@ pst_rc pst_get_many(pst_store *store, const pst_get_item *items, size_t n,
     drop(many);
     if (rc != PST_OK)
         return pst_fail(err, rc, "get_many: %s", pst_rc_text(rc));
-    return first_failure(results, n, err);
-}
-
-void pst_get_results_free(pst_get_result *results, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        pst_buffer_unref(results[i].buffer);
-        free(results[i].error);
-        results[i].buffer = NULL;
-        results[i].error = NULL;
-    }
+    return pst_results_first_failure(results, n, err);
 }
