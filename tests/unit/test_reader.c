@@ -597,18 +597,18 @@ static void test_plan__fits_the_budget(void **state)
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         const pst_limits limits = {.io_preferred = cases[i].io_preferred,
                                    .io_align = cases[i].io_align};
-        const pst_read_options options = options_of(cases[i].part, cases[i].n);
+        const struct pst_reader_wish wish = {
+            .length = cases[i].length, .part_bytes = cases[i].part, .max_in_flight = cases[i].n};
         pst_error err = PST_ERROR_INIT;
         char budget[32];
         uint64_t part = 0;
         uint32_t n = 0;
-        pst_rc rc = pst_reader_plan(cases[i].budget, &limits, cases[i].length, &options, 0, &part,
-                                    &n, &err);
+        pst_rc rc = pst_reader_plan(cases[i].budget, &limits, &wish, &part, &n, &err);
         assert_int_equal(rc, cases[i].want_n ? PST_OK : PST_E_OVER_BUDGET);
         assert_int_equal(part, cases[i].want_part);
         assert_int_equal(n, cases[i].want_n);
         assert_true((uint64_t)n * part <= cases[i].budget);
-        snprintf(budget, sizeof(budget), "budget is %llu", (unsigned long long)cases[i].budget);
+        snprintf(budget, sizeof(budget), "budget of %llu", (unsigned long long)cases[i].budget);
         if (rc != PST_OK)
             assert_says(&err, budget);
     }
@@ -617,12 +617,12 @@ static void test_plan__fits_the_budget(void **state)
 static void test_plan__leaves_room_for_what_is_decoded(void **state)
 {
     const pst_limits limits = {0};
-    const pst_read_options options = options_of(0, 3);
+    const struct pst_reader_wish wish = {
+        .length = PST_UNKNOWN, .max_in_flight = 3, .is_decoded = 1};
     uint64_t part = 0;
     uint32_t n = 0;
     (void)state;
-    assert_int_equal(pst_reader_plan(16 * MIB, &limits, PST_UNKNOWN, &options, 1, &part, &n, NULL),
-                     PST_OK);
+    assert_int_equal(pst_reader_plan(16 * MIB, &limits, &wish, &part, &n, NULL), PST_OK);
     assert_int_equal(part, 4 * MIB);
     assert_int_equal(n, 3);
 }
@@ -636,7 +636,7 @@ static void test_open__a_budget_below_one_part_says_so_at_once(void **state)
     assert_int_equal(pst_reader_open(store, key, 0, PST_UNKNOWN, &options, NULL, &reader, &err),
                      PST_E_OVER_BUDGET);
     assert_null(reader);
-    assert_says(&err, "a part takes 2097152 bytes of memory, the budget is 1048576 bytes");
+    assert_says(&err, "one part of 2097152 bytes is more than the memory budget of 1048576 bytes");
     assert_int_equal(rd.n_reads, 0);
 }
 

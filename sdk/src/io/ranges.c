@@ -201,6 +201,7 @@ static int is_same_version(const struct batch *batch, const struct pst_get_outco
 static void finish(struct batch *batch, struct ship *ship, const struct pst_ranges_group *group)
 {
     const struct pst_get_outcome *outcome = pst_get_outcome_of(ship->get);
+    batch->n_requests += outcome->n_ranges > 0 ? outcome->n_ranges : 1;
     if (ship->rc == PST_OK && !batch->is_pin_known)
         set_pin(batch, outcome);
     if (ship->rc == PST_OK && batch->n_groups > 1 && batch->etag_strength != PST_ETAG_STRONG &&
@@ -252,7 +253,6 @@ static void launch(struct batch *batch, struct fleet *fleet)
         batch->n_ended++;
         return;
     }
-    batch->n_requests++;
     atomic_fetch_add(&fleet->refs, 1);
     pst_get_start(ship->get);
 }

@@ -24,9 +24,6 @@
 #include "io/reader_state.h"
 #include "io/verb.h"
 
-#define KNOWN_FLAGS                                                                                \
-    (PST_READ_EXACT | PST_READ_ALLOW_UNPINNED | PST_READ_CRC32C | PST_READ_EXPECT_CRC32C)
-
 /* ---- open and free ---------------------------------------------------------------------------- */
 
 static pst_rc check_range(const struct pst_reader *reader, int is_decoded, pst_error *err)
@@ -60,65 +57,62 @@ static int keep_texts(struct pst_reader *reader, pst_str key, const pst_read_opt
 static pst_rc set_up(struct pst_reader *reader, pst_str key, const pst_read_options *given,
                      const pst_call *call, pst_error *err)
 {
+    const struct pst_budget *budget = &reader->port->core->budget;
+    struct pst_reader_wish wish = {.length = reader->length};
     pst_read_options options;
-    int is_decoded = 0;
     pst_rc rc = pst_options_take(&options, sizeof(options), given, err);
     if (rc == PST_OK)
         rc = pst_options_take(&reader->call, sizeof(reader->call), call, err);
     reader->call.struct_size = sizeof(reader->call);
     if (rc == PST_OK)
-        rc = pst_verb_check_key(reader->port, key, err);
-    if (rc == PST_OK && (options.flags & ~KNOWN_FLAGS))
-        rc = pst_fail(err, PST_E_INVALID, "unknown flags 0x%x",
-                      (unsigned)(options.flags & ~KNOWN_FLAGS));
+        rc = pst_decode_wanted(options.decode, key, &wish.is_decoded, err);
     if (rc == PST_OK)
-        rc = pst_decode_wanted(options.decode, key, &is_decoded, err);
+        rc = check_range(reader, wish.is_decoded, err);
+    wish.part_bytes = options.part_bytes;
+    wish.max_in_flight = options.max_in_flight;
     if (rc == PST_OK)
-        rc = check_range(reader, is_decoded, err);
-    if (rc == PST_OK)
-        rc = pst_reader_plan(reader->port->core->budget.limit_bytes, &reader->port->limits,
-                             reader->length, &options, is_decoded, &reader->part_bytes,
+        rc = pst_reader_plan(budget->limit_bytes, &reader->port->limits, &wish, &reader->part_bytes,
                              &reader->n_ahead, err);
     if (rc == PST_OK && !keep_texts(reader, key, &options))
         rc = pst_fail(err, PST_E_NO_MEMORY, "out of memory");
-    if (rc == PST_OK && is_decoded)
+    if (rc == PST_OK && wish.is_decoded)
         rc = pst_decoder_new(&reader->decoder, err);
     reader->flags = options.flags;
     reader->hedge_after_ms = options.hedge_after_ms;
     reader->expected_crc32c = options.expected_crc32c;
-    return rc;
+    return rc == PST_OK ? rc : pst_fail_at(reader->port, "GET", key, rc, err, err);
 }
 
 pst_rc pst_reader_open(pst_store *store, pst_str key, uint64_t offset, uint64_t length,
                        const pst_read_options *options, const pst_call *call, pst_reader **out,
                        pst_error *err)
 {
-    struct pst_port *port = NULL;
+    struct pst_get_spec checked = {.key = key};
     *out = NULL;
-    pst_rc rc = pst_store_port(store, &port, err);
+    pst_rc rc = pst_store_port(store, &checked.port, err);
     if (rc != PST_OK)
         return rc;
     struct pst_reader *reader = calloc(1, sizeof(*reader));
     if (!reader) {
-        rc = pst_fail_at(port, "GET", key, PST_E_NO_MEMORY, NULL, err);
-        pst_port_unref(port);
+        rc = pst_fail_at(checked.port, "GET", key, PST_E_NO_MEMORY, NULL, err);
+        pst_port_unref(checked.port);
         return rc;
     }
     atomic_init(&reader->refs, 1);
     pst_gate_init(&reader->gate);
-    reader->port = port;
-    reader->generation = port->core->generation;
+    reader->port = checked.port;
+    reader->generation = reader->port->core->generation;
     reader->offset = offset;
     reader->length = length;
     reader->began_ns = pst_now_ns();
     reader->error.struct_size = sizeof(reader->error);
     reader->locked.object_size = PST_UNKNOWN;
     reader->locked.end = PST_UNKNOWN;
-    rc = set_up(reader, key, options, call, err);
-    if (rc != PST_OK)
-        pst_fail_at(port, "GET", key, rc, err, err);
-    else if (length > 0 && (rc = pst_reader_start(reader)) != PST_OK)
-        pst_fail_at(port, "GET", key, rc, NULL, err);
+    rc = pst_read_take_options(options, &checked, err);
+    if (rc == PST_OK)
+        rc = set_up(reader, key, options, call, err);
+    if (rc == PST_OK && length > 0 && (rc = pst_reader_start(reader)) != PST_OK)
+        pst_fail_at(reader->port, "GET", key, rc, NULL, err);
     if (rc != PST_OK) {
         pst_decoder_free(reader->decoder);
         pst_reader_unref(reader);
@@ -148,15 +142,23 @@ static int wants_sum(const struct pst_reader *reader)
     return (reader->flags & (PST_READ_CRC32C | PST_READ_EXPECT_CRC32C)) != 0;
 }
 
-pst_rc pst_reader_check_sum(struct pst_reader *reader)
+pst_rc pst_reader_check_sums(struct pst_reader *reader)
 {
     pst_error cause = PST_ERROR_INIT;
-    uint32_t wanted = reader->expected_crc32c, got = reader->info.crc32c;
-    if (!(reader->flags & PST_READ_EXPECT_CRC32C) || wanted == got)
-        return PST_OK;
-    pst_fail(&cause, PST_E_DATA_LOSS, "checksum: wanted crc32c:%08x, got crc32c:%08x",
-             (unsigned)wanted, (unsigned)got);
-    return pst_reader_fail(reader, PST_E_DATA_LOSS, &cause);
+    pst_rc rc = PST_OK;
+    int is_whole = reader->offset == 0 && reader->stored_bytes == reader->locked.object_size;
+    int is_compared = (reader->flags & PST_READ_VERIFY) && reader->has_store_crc32c && is_whole;
+    if (!reader->decoder)
+        reader->info.crc32c = reader->stored_crc32c;
+    if (reader->flags & PST_READ_EXPECT_CRC32C)
+        rc = pst_read_check_crc32c(reader->expected_crc32c, reader->info.crc32c, &cause);
+    if (rc == PST_OK && is_compared)
+        rc = pst_read_check_crc32c(reader->store_crc32c, reader->stored_crc32c, &cause);
+    if (rc != PST_OK)
+        return pst_reader_fail(reader, rc, &cause);
+    reader->info.is_verified = is_compared || (reader->stored_bytes > 0 &&
+                                               reader->agreed_bytes == reader->stored_bytes);
+    return PST_OK;
 }
 
 /* ---- delivery --------------------------------------------------------------------------------- */
@@ -185,11 +187,8 @@ static pst_rc fill_piece(struct pst_reader *reader, const struct pst_limit *limi
         pst_rc rc = pst_reader_take(reader, limit, &is_end);
         if (rc != PST_OK)
             return rc;
-        if (wants_sum(reader) && reader->piece.n > 0)
-            reader->info.crc32c = pst_crc32c(
-                reader->info.crc32c, pst_buffer_data(reader->piece.buffer), reader->piece.n);
         if (is_end || pst_reader_is_last(reader)) {
-            rc = pst_reader_check_sum(reader);
+            rc = pst_reader_check_sums(reader);
             if (rc != PST_OK)
                 return rc;
         }

@@ -15,7 +15,7 @@ static pst_rc end_stream(struct pst_reader *reader)
     pst_rc rc = pst_decoder_end(reader->decoder, &cause);
     if (rc != PST_OK)
         return pst_reader_fail(reader, rc, &cause);
-    return pst_reader_check_sum(reader);
+    return pst_reader_check_sums(reader);
 }
 
 pst_rc pst_reader_decode(struct pst_reader *reader, const struct pst_limit *limit, void *dst,

@@ -8,8 +8,6 @@
 #include "io/call.h"
 #include "io/get.h"
 
-#define PST_READER_AHEAD_MAX 64u
-
 struct pst_decoder;
 
 /* One range, from its launch until its bytes were taken. */
@@ -51,11 +49,14 @@ struct pst_reader {
     struct pst_decoder *decoder; /* NULL: as stored */
     pst_rc rc;                   /* stays, once it is not PST_OK */
     pst_error error;
-    pst_read_info info; /* n_read, crc32c and what the ranges told so far */
-    int is_over;        /* the end was reported, or will be with the bytes at hand */
+    pst_read_info info;                  /* n_read, crc32c and what the ranges told so far */
+    uint64_t stored_bytes, agreed_bytes; /* taken; ... of them with a checksum of the store */
+    uint32_t stored_crc32c, store_crc32c;
+    int has_store_crc32c; /* of the whole object */
+    int is_over;          /* the end was reported, or will be with the bytes at hand */
 
     struct {
-        struct pst_reader_part parts[PST_READER_AHEAD_MAX]; /* range i in slot i % n_ahead */
+        struct pst_reader_part parts[PST_READ_IN_FLIGHT_MAX]; /* range i in slot i % n_ahead */
         uint64_t n_launched, n_taken;
         uint64_t next, end; /* in the object: not asked for yet; PST_UNKNOWN until it is known */
         uint64_t object_size;
@@ -72,11 +73,17 @@ struct pst_reader {
 
 /* ---- reader_window.c ---------------------------------------------------------------------------- */
 
-/* Length and number of the ranges that fit `budget_bytes`; a part_bytes or max_in_flight of 0 is chosen
- * here. Pure. Errors: INVALID; OVER_BUDGET, naming both sizes, where not even one part fits. */
-pst_rc pst_reader_plan(uint64_t budget_bytes, const pst_limits *limits, uint64_t length,
-                       const pst_read_options *options, int is_decoded, uint64_t *part_bytes,
-                       uint32_t *n_ahead, pst_error *err);
+/* Length and number of the ranges that fit `budget_bytes`; those asked for may be 0, to be chosen here.
+ * Pure. Errors: OVER_BUDGET, naming both sizes, where not even one part fits. */
+struct pst_reader_wish {
+    uint64_t length; /* of the whole stream, or PST_UNKNOWN */
+    uint64_t part_bytes;
+    uint32_t max_in_flight;
+    int is_decoded;
+};
+pst_rc pst_reader_plan(uint64_t budget_bytes, const pst_limits *limits,
+                       const struct pst_reader_wish *wish, uint64_t *part_bytes, uint32_t *n_ahead,
+                       pst_error *err);
 
 /* Start the first range. Errors: NO_MEMORY. */
 pst_rc pst_reader_start(struct pst_reader *reader);
@@ -110,7 +117,8 @@ pst_rc pst_reader_decode(struct pst_reader *reader, const struct pst_limit *limi
 pst_rc pst_reader_decode_next(struct pst_reader *reader, const struct pst_limit *limit,
                               pst_buffer **out);
 
-/* Compare what was delivered with what was expected, at the end. */
-pst_rc pst_reader_check_sum(struct pst_reader *reader);
+/* At the end: compare what was delivered with what was expected, what was taken with what the store
+ * keeps. Errors: DATA_LOSS, naming both. */
+pst_rc pst_reader_check_sums(struct pst_reader *reader);
 
 #endif

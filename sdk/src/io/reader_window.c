@@ -37,33 +37,32 @@ static uint64_t round_up(uint64_t n, uint64_t to)
     return over == 0 || n > UINT64_MAX - to ? n : n + to - over;
 }
 
-pst_rc pst_reader_plan(uint64_t budget_bytes, const pst_limits *limits, uint64_t length,
-                       const pst_read_options *options, int is_decoded, uint64_t *part_bytes,
-                       uint32_t *n_ahead, pst_error *err)
+pst_rc pst_reader_plan(uint64_t budget_bytes, const pst_limits *limits,
+                       const struct pst_reader_wish *wish, uint64_t *part_bytes, uint32_t *n_ahead,
+                       pst_error *err)
 {
     uint64_t align = limits->io_align > 1 ? limits->io_align : 1;
-    uint64_t n = options->max_in_flight ? options->max_in_flight : AHEAD_PARTS, part, share;
-    if (n > PST_READER_AHEAD_MAX)
-        return pst_fail(err, PST_E_INVALID, "max_in_flight is %u, at most %u are allowed",
-                        (unsigned)n, PST_READER_AHEAD_MAX);
-    share = budget_bytes / (n + (is_decoded ? 1 : 0)); /* one more: for what comes out */
-    if (options->part_bytes > 0) {
-        part = round_up(options->part_bytes, align);
+    uint64_t n = wish->max_in_flight ? wish->max_in_flight : AHEAD_PARTS, part;
+    if (wish->part_bytes > 0) {
+        part = round_up(wish->part_bytes, align);
     } else {
         uint64_t least = round_up(PART_MIN, align);
-        part = pst_range_part_bytes(length, limits);
+        uint64_t share = budget_bytes / (n + (wish->is_decoded ? 1 : 0)); /* for what comes out */
+        part = pst_range_part_bytes(wish->length, limits);
         if (part > share)
             part = share / align * align;
         if (part < least)
-            part = round_up(length < least ? length : least, align);
+            part = round_up(wish->length < least ? wish->length : least, align);
     }
     if (part == 0)
         part = align; /* of nothing */
     if (part > budget_bytes || part > SIZE_MAX / 2)
         return pst_fail(err, PST_E_OVER_BUDGET,
-                        "a part takes %llu bytes of memory, the budget is %llu bytes",
+                        "one part of %llu bytes is more than the memory budget of %llu bytes",
                         (unsigned long long)part, (unsigned long long)budget_bytes);
-    uint64_t fit = budget_bytes / part - (is_decoded && budget_bytes / part > 1 ? 1 : 0);
+    uint64_t fit = budget_bytes / part;
+    if (wish->is_decoded && fit > 1)
+        fit--;
     *part_bytes = part;
     *n_ahead = (uint32_t)(n < fit ? n : fit);
     return PST_OK;
@@ -116,13 +115,13 @@ static void drop_part(struct pst_reader_part part)
 
 void pst_reader_stop(struct pst_reader *reader, int is_closing)
 {
-    struct pst_get *running[PST_READER_AHEAD_MAX];
-    struct pst_reader_part ended[PST_READER_AHEAD_MAX];
+    struct pst_get *running[PST_READ_IN_FLIGHT_MAX];
+    struct pst_reader_part ended[PST_READ_IN_FLIGHT_MAX];
     uint32_t n_running = 0, n_ended = 0;
     pthread_mutex_lock(&reader->gate.mutex);
     reader->locked.is_stopped = 1;
     reader->locked.is_closing |= is_closing;
-    for (uint32_t i = 0; i < PST_READER_AHEAD_MAX; i++) {
+    for (uint32_t i = 0; i < PST_READ_IN_FLIGHT_MAX; i++) {
         struct pst_reader_part *part = &reader->locked.parts[i];
         if (part->get && !part->is_ready)
             running[n_running++] = pst_get_ref(part->get);
@@ -164,12 +163,15 @@ static int make_get_locked(struct pst_reader *reader, struct pst_reader_part *pa
         .version = reader->version,
         .offset = part->offset,
         .length = part->length,
-        .flags = reader->flags & PST_READ_ALLOW_UNPINNED,
+        .flags = reader->flags & (PST_READ_ALLOW_UNPINNED | PST_READ_VERIFY),
         .max_attempts = reader->call.max_attempts,
         .affinity = reader->call.affinity,
+        .hedge_after_ms = reader->hedge_after_ms,
         .done = on_done,
         .owner = part,
     };
+    if (pst_read_is_summed(reader->flags) && !reader->decoder)
+        spec.flags |= PST_READ_CRC32C;
     if (reader->locked.is_learned && is_pinned(reader))
         spec.if_match = pst_str_of(reader->locked.etag, reader->locked.etag_len);
     if (!part->is_late) {
@@ -474,6 +476,28 @@ static pst_rc check_exact(struct pst_reader *reader, uint64_t n_delivered, int i
     return pst_reader_fail(reader, PST_E_RANGE, &cause);
 }
 
+/* Add what the range tells to what is told of the whole. */
+static void note_part(struct pst_reader *reader, const struct pst_get_outcome *outcome)
+{
+    pst_read_info *info = &reader->info;
+    info->n_ranges += outcome->n_ranges;
+    info->n_retries += outcome->n_retries;
+    info->n_hedges += outcome->n_hedges;
+    info->n_hedges_won += outcome->n_hedges_won;
+    uint64_t longest = outcome->part_bytes > 0 ? outcome->part_bytes : outcome->n_read;
+    if (longest > info->part_bytes)
+        info->part_bytes = longest;
+    reader->stored_crc32c = pst_crc32c_combine(reader->stored_crc32c, outcome->crc32c,
+                                               outcome->n_read);
+    reader->stored_bytes += outcome->n_read;
+    if (outcome->is_verified)
+        reader->agreed_bytes += outcome->n_read;
+    if (outcome->has_store_crc32c && !reader->has_store_crc32c) {
+        reader->has_store_crc32c = 1;
+        reader->store_crc32c = outcome->store_crc32c;
+    }
+}
+
 pst_rc pst_reader_take(struct pst_reader *reader, const struct pst_limit *limit, int *is_end)
 {
     struct pst_reader_part part;
@@ -511,9 +535,7 @@ pst_rc pst_reader_take(struct pst_reader *reader, const struct pst_limit *limit,
         drop_part(part);
         return rc;
     }
-    reader->info.n_ranges++;
-    if (n > reader->info.part_bytes)
-        reader->info.part_bytes = n;
+    note_part(reader, pst_get_outcome_of(part.get));
     if (!part.is_late)
         pst_buffer_set_size(part.buffer, (size_t)n);
     reader->piece = (struct pst_reader_piece){
