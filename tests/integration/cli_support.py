@@ -4,12 +4,14 @@ Every test case has a directory of its own as working directory and an environme
 variables. The command is build/<preset>/bin/penstock, its plugins are those of the build tree.
 """
 import hashlib
+import json
 import os
 import shutil
 import stat
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 PENSTOCK = os.path.join(os.environ["PST_TEST_BIN"], "penstock")
@@ -86,6 +88,64 @@ class Case(unittest.TestCase):
             self.assertEqual(result.stdout, stdout)
         self.assertEqual(snapshot(self.top), before, "something changed")
         return text
+
+
+class Flow(Case):
+    """For options about bytes: a store of another plugin, checksums that lie, facts of --stats."""
+
+    def setUp(self):
+        super().setUp()
+        os.mkdir(self.path("flat"))
+        os.mkdir(self.path("flat/b"))
+        self.env["FLAT_DIR"] = self.path("flat")
+
+    def flat(self, key):
+        return "flat://b/" + key
+
+    def run_flat(self, *args, **more):
+        return self.run_raw(*args, "--plugin-dir", os.environ["PST_TRANSFER_PLUGINS"], **more)
+
+    def stats(self, *args, **more):
+        """Run with --stats; the facts that it tells."""
+        result = self.run_raw(*args, "--stats", "--json", **more)
+        self.assertEqual(result.returncode, OK, result.stderr)
+        return json.loads(result.stderr.splitlines()[-1])
+
+    def crc(self, data):
+        self.write("crc-of", data)
+        facts = json.loads(self.run_ok("put", "--json", "crc-of", "crc-copy"))
+        os.remove(self.path("crc-of"))
+        os.remove(self.path("crc-copy"))
+        return facts["crc32c"]
+
+    def flip(self, name, at):
+        """Change a byte and let the checksum beside it say that nothing happened."""
+        sums = os.getxattr(self.path(name), "user.penstock.sums").split()
+        with open(self.path(name), "r+b") as f:
+            f.seek(at)
+            byte = f.read(1)
+            f.seek(at)
+            f.write(bytes([byte[0] ^ 1]))
+        # Size, time of the last change of the bytes, and the time at which that was written down.
+        for _ in range(50):
+            state = os.stat(self.path(name))
+            os.setxattr(self.path(name), "user.penstock.sums",
+                        b" ".join([sums[0], b"%d" % state.st_mtime_ns, b"%d" % time.time_ns(),
+                                   *sums[3:]]))
+            facts = json.loads(self.run_ok("stat", "--json", name))
+            if facts["sums"].get("CRC32C") == sums[3].decode().split(":")[1]:
+                return
+        self.fail(facts)
+
+
+    def assert_data_loss(self, says, *args):
+        """Exit 7, one line, no file. (The directory's time may change: a temporary name was there.)"""
+        result = self.run_raw(*args)
+        self.assertEqual(result.returncode, DATA, result.stderr)
+        self.assertEqual(result.stderr.count(b"\n"), 1, result.stderr)
+        for part in says:
+            self.assertIn(part.encode(), result.stderr)
+        self.assertEqual([n for n in os.listdir(self.top) if n.startswith(("out", ".pen"))], [])
 
 
 class TapResult(unittest.TestResult):

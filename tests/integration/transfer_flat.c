@@ -4,7 +4,8 @@
  * the key's hash, its beginning a header with key and attributes. What the options choose: whether
  * listings come in order, whether sums are kept, whether the store copies and renames by itself, and
  * which operation fails (`fault`: "list:3" after three entries, "put:KEY", "read:KEY", "remove:KEY",
- * "corrupt:KEY" which drops the last byte at commit and says nothing).
+ * "corrupt:KEY" which drops the last byte at commit and "flip:KEY" which changes the first one, and
+ * neither says anything).
  *
  * Written for clarity, not to be copied into a product: plugins/file is for that. */
 #define _GNU_SOURCE
@@ -321,6 +322,8 @@ static pst_rc flat_upload_commit(pst_upload *u, pst_op *op, const pst_commit_arg
     if (is_fault(b, "corrupt:", key) &&
         ftruncate(u->fd, (off_t)(sizeof(u->header) + args->size - 1)))
         return fail(op, PST_E_IO, "cannot truncate", key);
+    if (is_fault(b, "flip:", key) && pwrite(u->fd, "?", 1, (off_t)sizeof(u->header)) != 1)
+        return fail(op, PST_E_IO, "cannot flip", key);
     if (pwrite(u->fd, &u->header, sizeof(u->header), 0) != (ssize_t)sizeof(u->header) ||
         renameat(b->dir_fd, u->temp, b->dir_fd, name) != 0 || fstat(u->fd, &st) != 0)
         return fail(op, PST_E_IO, "cannot commit", key);

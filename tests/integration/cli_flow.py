@@ -1,0 +1,121 @@
+"""--verify, --part-size, --concurrency and --stats, as a user meets them."""
+import os
+
+from cli_support import DATA, NOT_FOUND, OK, Flow, main
+
+TEXT = b"".join(b"line %d of some text\n" % i for i in range(200_000))
+
+
+class Verifying(Flow):
+    def test_what_is_right_is_verified_and_says_nothing(self):
+        for data in (b"", b"x", TEXT, os.urandom(20_000_000)):
+            self.write("a", data)
+            self.run_ok("put", "--verify", "a", "b")
+            self.run_ok("get", "--verify", "b", "c")
+            self.assertEqual(self.read("c"), data)
+            for verb in ("cp", "mv", "cp"):
+                self.run_ok(verb, "--verify", "c", "e")
+                self.run_ok("put", "e", "c")
+
+    def test_get_finds_bytes_that_changed_behind_their_checksum(self):
+        for size in (9, 20_000_000):
+            self.write("a", bytes(size))
+            self.run_ok("put", "a", "b")
+            wanted = self.crc(bytes(size))
+            self.flip("b", size - 3)
+            got = self.crc(self.read("b"))
+            says = ["/b", "wanted crc32c:" + wanted, "got crc32c:" + got]
+            self.assert_data_loss(says, "get", "--verify", "b", "out")
+            self.assert_data_loss(says, "get", "--verify", "b")
+            self.assertEqual(self.run_ok("get", "b"), self.read("b")) # only if it is asked for
+
+    def test_cp_finds_a_source_that_is_not_what_its_store_says(self):
+        self.write("a", bytes(3_000_000))
+        self.run_ok("put", "a", "b")
+        self.flip("b", 7)
+        result = self.run_flat("cp", "--verify", "b", self.flat("b"))
+        self.assertEqual(result.returncode, DATA)
+        self.assertRegex(result.stderr, b"/b: checksum: wanted crc32c:.*, got crc32c:")
+        self.assertEqual(self.run_flat("stat", self.flat("b")).returncode, NOT_FOUND)
+
+    def test_what_a_store_garbles_is_found(self):
+        for data in (b"data", os.urandom(20_000_000)):
+            self.write("a", data)
+            for verb in ("put", "cp"):
+                bad = self.run_flat(verb, "--verify", "a", self.flat("x"),
+                                    env={"FLAT_FAULT": "flip:x"})
+                self.assertEqual(bad.returncode, DATA)
+                self.assertIn(b"flat://b/x: checksum: wanted crc32c:" +
+                              self.crc(data).encode() + b", got crc32c:", bad.stderr)
+                unasked = self.run_flat(verb, "a", self.flat("x"), env={"FLAT_FAULT": "flip:x"})
+                self.assertEqual(unasked.returncode, OK)
+                self.assertEqual(self.run_flat("rm", self.flat("x")).returncode, OK)
+
+    def test_identical_object_is_looked_at_again(self):
+        self.write("a", bytes(100))
+        self.run_ok("put", "a", "b")
+        self.run_ok("put", "a", "c")
+        self.flip("c", 5)
+        self.run_ok("cp", "b", "c") # its checksum says that it is the same
+        self.assert_fails(DATA, ["/c", "wanted crc32c:", "got crc32c:"], "cp", "--verify", "b",
+                          "c")
+
+    def test_what_cannot_be_verified_is_said_even_when_quiet(self):
+        self.write("plain", b"no checksum beside it")
+        for quiet in ((), ("-q",)):
+            result = self.run_raw("get", "--verify", *quiet, "plain")
+            self.assertEqual((result.returncode, result.stdout), (OK, b"no checksum beside it"))
+            self.assertEqual(result.stderr, b"penstock: get: " + self.uri("plain").encode() +
+                             b": not verified: the store keeps no CRC-32C of it\n")
+        self.run_ok("put", "plain", "b")
+        result = self.run_raw("get", "--verify", "--length", "4", "b")
+        self.assertEqual((result.returncode, result.stdout), (OK, b"no c"))
+        self.assertIn(b"not verified: the store's checksum is of the whole object", result.stderr)
+
+
+class Stats(Flow):
+    def test_facts_of_a_put_and_a_get(self):
+        data = os.urandom(20_000_000)
+        self.write("a", data)
+        facts = self.stats("put", "--part-size", "4MiB", "--concurrency", "2", "a", "b")
+        self.assertEqual((facts["command"], facts["objects"], facts["bytes"],
+                          facts["stored_bytes"], facts["ratio"], facts["parts"]),
+                         ("put", 1, len(data), len(data), 1, 5))
+        self.assertEqual(facts["checksum"], "crc32c:" + self.crc(data))
+        self.assertEqual(facts["stores"], [{"uri": self.uri("b"), "plugin": "file", "note": ""}])
+        facts = self.stats("get", "--part-size", "4MiB", "--concurrency", "2", "b", "c")
+        self.assertEqual((facts["command"], facts["bytes"], facts["ranges"],
+                          facts["range_bytes_most"], facts["checksum"]),
+                         ("get", len(data), 5, 4 << 20, "crc32c:" + self.crc(data)))
+        self.assertLessEqual(facts["ranges_at_once_most"], 2)
+        for name in ("seconds", "cpu_seconds", "bytes_per_second", "peak_in_flight_bytes",
+                     "budget_bytes"):
+            self.assertGreater(facts[name], 0, name)
+        for name in ("retries", "hedges", "hedges_won", "verified", "not_verified"):
+            self.assertEqual(facts[name], 0, name)
+
+    def test_text_is_lines_on_stderr_that_name_the_stores(self):
+        self.write("a", b"123456789")
+        result = self.run_raw("put", "--stats", "-q", "a", "b")
+        self.assertEqual((result.returncode, result.stdout), (OK, b""))
+        lines = result.stderr.decode().splitlines()
+        self.assertEqual(len(lines), 3, lines)
+        self.assertRegex(lines[0], r"^penstock: put: stats: 9 bytes, crc32c:e3069283, in [\d.]+ s, "
+                                   r"[\d.]+ GB/s, [\d.]+ s of processor$")
+        for word in ("ranges 0", "parts 0", "retries 0", "hedges 0", "in flight of", "mapped"):
+            self.assertIn(word, lines[1])
+        self.assertEqual(lines[2], f"penstock: put: stats: {self.uri('b')}: plugin file")
+
+    def test_transfers_tell_both_stores_and_all_objects(self):
+        for i in range(5):
+            self.write(f"t/{i}", bytes(1000))
+        self.write("t/large", bytes(20_000_000))
+        facts = self.stats("sync", "--part-size", "8MiB", "t", "u")
+        self.assertEqual((facts["objects"], facts["bytes"]), (6, 20_005_000))
+        self.assertEqual([s["uri"] for s in facts["stores"]], [self.uri("t"), self.uri("u")])
+        for verb in (("cp", "-r"), ("upload", "-r"), ("download", "-r"), ("mv", "-r")):
+            facts = self.stats(*verb, "--verify", "--concurrency", "3", "u", "v/")
+            self.assertEqual(facts["command"], verb[0])
+
+
+main()
