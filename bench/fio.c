@@ -1,7 +1,7 @@
 /* fio.c - one job of fio, whose own figures count: it leaves out its start.
  *
  * Its buffers are malloc's, of 4 KiB pages. With has_huge_pages the same malloc advises huge pages, by
- * the tunable of glibc 2.35 and later: everything else stays as it is. */
+ * the tunable of glibc 2.35 and later, and fio aligns to them: everything else stays as it is. */
 #include "bench.h"
 
 #include <inttypes.h>
@@ -30,9 +30,10 @@ void fio_run(const struct fio *job)
     snprintf(command, sizeof command,
              "%s fio --name=job --filename='%s' --rw=%s --direct=1 --ioengine=io_uring "
              "--bs=%" PRIu64 " --iodepth=%u --size=%" PRIu64
-             " --fallocate=none --output-format=terse --terse-version=3 2>&1",
+             " --fallocate=none %s --output-format=terse --terse-version=3 2>&1",
              job->has_huge_pages ? "GLIBC_TUNABLES=glibc.malloc.hugetlb=1" : "", job->path,
-             job->is_write ? "write" : "read", job->block_bytes, job->depth, job->bytes);
+             job->is_write ? "write" : "read", job->block_bytes, job->depth, job->bytes,
+             job->has_huge_pages ? "--iomem_align=2M" : "");
     FILE *out = popen(command, "r");
     if (out == NULL)
         die("cannot start fio");

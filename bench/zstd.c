@@ -15,7 +15,7 @@
 
 #include <zstd.h>
 
-#define INPUT_BYTES ((size_t)256 << 20)
+#define INPUT_BYTES ((size_t)128 << 20)
 #define PIECE_BYTES ((size_t)1 << 20)
 
 enum { LEVEL = 3, N_WORDS = 4096 };
