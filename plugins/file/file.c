@@ -47,7 +47,7 @@
 #include <penstock/sync.h>
 
 static const pst_limits limits = {
-    FST_TREE_LIMITS, .part_multiple = 1, .io_preferred = 8u << 20, .mem_align = 1, .io_align = 1,
+    FST_TREE_LIMITS, .part_multiple = 1, .io_preferred = 2u << 20, .mem_align = 1, .io_align = 1,
 };
 
 /* The host validates and resolves these before store_open: explicit value, environment, config file,
