@@ -40,6 +40,8 @@ static pst_rc move_within(pst_store *store, enum pst_slot slot, uint64_t caps, p
     rc = pst_verb_check_key(task->port, to, err);
     if (rc == PST_OK)
         rc = pst_write_plan_init(task->port, options, &plan, err);
+    if (rc == PST_OK && plan.options.zstd_level != 0)
+        rc = pst_fail(err, PST_E_INVALID, "a copy within the store is not compressed");
     if (rc == PST_OK && !fill_copy(task, from, to, &plan))
         rc = pst_fail(err, PST_E_NO_MEMORY, "out of memory");
     if (rc != PST_OK) {

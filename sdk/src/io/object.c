@@ -3,7 +3,7 @@
  * A put reads the caller's memory. Such memory must be quiet when the call returns (contract 3), so the
  * call waits for the plugin, cancelled or not. That is bounded only where the store declared prompt
  * cancel; elsewhere a put that may be cut short by cancel or timeout goes through a writer, which works
- * on copies. So does one that is larger than a single request may carry. Sums are computed before the
+ * on copies. So does one that is larger than a single request may carry, or compressed. Sums are computed before the
  * submit and cover exactly what is sent. */
 #include <penstock/object.h>
 
@@ -38,9 +38,14 @@ static pst_rc check_put(const struct pst_port *port, pst_str key, const pst_iov 
     *size = n_src > 0 && !src ? PST_UNKNOWN : count_bytes(src, n_src);
     if (*size == PST_UNKNOWN)
         return pst_fail(err, PST_E_INVALID, "the source is not memory");
-    if (port->limits.object_max && *size > port->limits.object_max)
+    return PST_OK;
+}
+
+static pst_rc check_size(const struct pst_port *port, uint64_t size, pst_error *err)
+{
+    if (port->limits.object_max && size > port->limits.object_max)
         return pst_fail(err, PST_E_INVALID, "%llu bytes are more than the store's limit of %llu",
-                        (unsigned long long)*size, (unsigned long long)port->limits.object_max);
+                        (unsigned long long)size, (unsigned long long)port->limits.object_max);
     return PST_OK;
 }
 
@@ -114,9 +119,12 @@ pst_rc pst_put(pst_store *store, pst_str key, const pst_iov *src, size_t n_src,
     rc = check_put(port, key, src, n_src, &size, err);
     if (rc == PST_OK)
         rc = pst_write_plan_init(port, options, &plan, err);
+    int is_compressed = rc == PST_OK && plan.options.zstd_level != 0;
+    if (rc == PST_OK && !is_compressed)
+        rc = check_size(port, size, err);
     if (rc != PST_OK)
         pst_fail_at(port, "PUT", key, rc, err, err);
-    else if (needs_writer(port, size, call))
+    else if (is_compressed || needs_writer(port, size, call))
         rc = pst_writer_put(port, key, src, n_src, size, &plan, call, result, err);
     else
         rc = put_in_place(port, key, src, n_src, size, &plan, call, result, err);

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "io/call.h"
+#include "io/compress.h"
 
 pst_rc pst_options_take(void *own, size_t own_bytes, const void *given, pst_error *err)
 {
@@ -129,6 +130,7 @@ pst_rc pst_write_plan_init(const struct pst_port *port, const pst_write_options 
 {
     memset(out, 0, sizeof(*out));
     pst_rc rc = pst_options_take(&out->options, sizeof(out->options), given, err);
+    out->options.struct_size = sizeof(out->options);
     if (rc == PST_OK)
         rc = check_condition(port, &out->options, err);
     if (rc == PST_OK)
@@ -137,6 +139,8 @@ pst_rc pst_write_plan_init(const struct pst_port *port, const pst_write_options 
         rc = check_attr(port, &out->attr, err);
     if (rc == PST_OK && (out->options.sums & ~(1u << PST_SUM_CRC32C)))
         rc = pst_fail(err, PST_E_UNIMPLEMENTED, "CRC32C is the only sum that can be computed");
+    if (rc == PST_OK)
+        rc = pst_compress_check(&out->options, err);
     if (rc != PST_OK)
         return rc;
     out->has_attr = out->options.attr != NULL;

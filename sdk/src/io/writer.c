@@ -4,7 +4,8 @@
  * byte, write_owned references the application's (io/cargo.c). A full part is handed to the sink and the
  * next one is filled while it travels (io/writer_part.c; io/part.c says how long each is). Up to
  * max_in_flight parts travel side by side where the store takes them in any order, else one. The upload is
- * opened with the second part: an object that fits the first becomes one put.
+ * opened with the second part: an object that fits the first becomes one put. A writer that compresses
+ * puts io/writer_zstd.c before all that.
  *
  * Errors stay: after a failure every later call answers the same, until cancel or free, except that a put
  * or commit which failed in a way that may pass can be asked for again (io/writer_end.c). The call given at
@@ -40,6 +41,7 @@ struct pst_sink_run pst_writer_run(const struct pst_writer *writer)
 static pst_rc new_writer(struct pst_port *port, pst_str key, const struct pst_write_plan *plan,
                          const pst_call *call, struct pst_writer **out, pst_error *err)
 {
+    struct pst_write_plan sent = *plan;
     struct pst_writer *writer = calloc(1, sizeof(*writer));
     if (!writer)
         return pst_fail(err, PST_E_NO_MEMORY, "out of memory");
@@ -60,9 +62,14 @@ static pst_rc new_writer(struct pst_port *port, pst_str key, const struct pst_wr
     writer->result.struct_size = sizeof(writer->result);
     if (rc == PST_OK)
         rc = pst_parts_plan(writer, &plan->options, err);
-    if (rc == PST_OK && !(writer->sink = pst_sink_new(port, key, plan)))
+    if (rc == PST_OK && plan->options.zstd_level != 0) {
+        sent.options.size_hint = 0; /* that of the input: nothing to tell the store */
+        rc = pst_compressed_open(writer, &plan->options, err);
+    }
+    if (rc == PST_OK && !(writer->sink = pst_sink_new(port, key, &sent)))
         rc = pst_fail(err, PST_E_NO_MEMORY, "out of memory");
     if (rc != PST_OK) {
+        pst_compressed_close(writer);
         free(writer);
         return rc;
     }
@@ -123,7 +130,8 @@ static pst_rc append(pst_writer *writer, const void *data, size_t len, pst_buffe
                      pst_error *err)
 {
     writer->lent_bytes = 0;
-    pst_rc rc = pst_parts_append(writer, data, len, owner);
+    pst_rc rc = writer->compressor ? pst_compressed_append(writer, data, len, owner)
+                                   : pst_parts_append(writer, data, len, owner);
     if (rc != PST_OK)
         return pst_writer_stay_failed(writer, rc, err);
     writer->n_written += len;
@@ -158,7 +166,8 @@ pst_rc pst_writer_reserve(pst_writer *writer, size_t want, void **out, size_t *l
     if (rc != PST_OK)
         return rc;
     writer->lent_bytes = 0;
-    rc = pst_parts_lend(writer, want, out, len);
+    rc = writer->compressor ? pst_compressed_lend(writer, want, out, len)
+                            : pst_parts_lend(writer, want, out, len);
     if (rc != PST_OK)
         return pst_writer_stay_failed(writer, rc, err);
     writer->lent_bytes = *len;
@@ -176,7 +185,7 @@ pst_rc pst_writer_commit(pst_writer *writer, size_t len, pst_error *err)
                         lent_bytes);
     writer->lent_bytes = 0;
     if (len > 0)
-        rc = pst_parts_keep(writer, len);
+        rc = writer->compressor ? pst_compressed_keep(writer, len) : pst_parts_keep(writer, len);
     if (rc != PST_OK)
         return pst_writer_stay_failed(writer, rc, err);
     writer->n_written += len;

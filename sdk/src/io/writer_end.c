@@ -72,9 +72,14 @@ static int may_finalize_again(const struct pst_writer *writer, pst_rc rc)
 
 static pst_rc publish(struct pst_writer *writer, pst_error *err)
 {
-    int is_put = writer->can_put && !writer->is_upload_open;
     pst_rc rc = PST_OK;
     writer->lent_bytes = 0;
+    if (writer->compressor && writer->state == PST_WRITER_OPEN) {
+        rc = pst_compressed_finish(writer);
+        if (rc != PST_OK)
+            return pst_writer_stay_failed(writer, rc, err);
+    }
+    int is_put = writer->can_put && !writer->is_upload_open;
     if (writer->current && writer->current->len == 0) { /* lent, and nothing committed */
         pst_cargo_free(writer->current);
         writer->current = NULL;
@@ -100,7 +105,8 @@ static pst_rc publish(struct pst_writer *writer, pst_error *err)
     writer->state = PST_WRITER_DONE;
     writer->result.n_parts = is_put ? 0 : writer->number;
     writer->result.has_crc32c = writer->wants_crc32c != 0;
-    writer->result.crc32c = writer->wants_crc32c ? writer->crc32c : 0;
+    if (writer->wants_crc32c)
+        writer->result.crc32c = writer->compressor ? writer->given_crc32c : writer->crc32c;
     pst_outcome_describe(&writer->result, writer->n_written);
     return PST_OK;
 }
@@ -120,6 +126,7 @@ pst_rc pst_writer_finalize(pst_writer *writer, pst_write_result *result, pst_err
 static pst_rc drop_all(struct pst_writer *writer, uint64_t wait_ns, pst_error *err)
 {
     struct pst_sink_run run = pst_writer_run(writer);
+    pst_compressed_close(writer);
     pst_cargo_free(writer->current);
     pst_cargo_free(writer->kept);
     writer->current = writer->kept = NULL;
@@ -151,6 +158,7 @@ void pst_writer_free(pst_writer *writer)
                      "PUT %s: an unfinished upload could not be aborted in time (%s)",
                      writer->port->uri, pst_rc_text(rc));
     }
+    pst_compressed_close(writer);
     pst_sink_free(writer->sink);
     free(writer);
 }

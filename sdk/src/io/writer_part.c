@@ -12,11 +12,21 @@
 #include "core/error.h"
 #include "util/crc32c.h"
 
+/* The most that `size` bytes become, as far as the store takes it; frames, checksums and seek table are a
+ * small part of what this adds. */
+static uint64_t most_compressed(uint64_t size, uint64_t object_max)
+{
+    uint64_t most = size > PST_PART_NO_LIMIT ? PST_UNKNOWN : size + size / 64 + 4096;
+    return object_max && size <= PST_PART_NO_LIMIT && most > object_max ? object_max : most;
+}
+
 pst_rc pst_parts_plan(struct pst_writer *writer, const pst_write_options *options, pst_error *err)
 {
     uint64_t hint = options->size_hint ? options->size_hint : PST_UNKNOWN;
     pst_limits limits = writer->port->limits;
     uint64_t budget_bytes = writer->port->core->budget.limit_bytes;
+    if (options->zstd_level != 0)
+        hint = writer->can_upload ? most_compressed(hint, limits.object_max) : PST_UNKNOWN;
     const struct pst_part_ask ask = {&limits, hint, options->part_bytes, budget_bytes};
     if (!writer->can_upload && hint != PST_UNKNOWN && hint > budget_bytes)
         return pst_fail(err, PST_E_OVER_BUDGET,
@@ -28,6 +38,7 @@ pst_rc pst_parts_plan(struct pst_writer *writer, const pst_write_options *option
     }
     pst_rc rc = pst_part_plan(&ask, &writer->plan, err);
     writer->hint_bytes = hint;
+    writer->is_hint_exact = options->zstd_level == 0;
     writer->reach_bytes = rc == PST_OK ? pst_part_reach(&writer->plan) : 0;
     return rc;
 }

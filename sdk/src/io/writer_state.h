@@ -1,5 +1,5 @@
-/* writer_state.h - the state of a writer, shared by writer.c (the calls), writer_part.c (bytes become parts)
- * and writer_end.c (finalize, cancel, free). */
+/* writer_state.h - the state of a writer, shared by writer.c (the calls), writer_part.c (bytes become
+ * parts), writer_zstd.c (compressed on the way) and writer_end.c (finalize, cancel, free). */
 #ifndef PST_IO_WRITER_STATE_H
 #define PST_IO_WRITER_STATE_H
 
@@ -24,6 +24,7 @@ struct pst_writer {
     uint64_t deadline_ns; /* of the whole writer, 0 for none */
     struct pst_part_plan plan;
     uint64_t hint_bytes, reach_bytes; /* expected length, or PST_UNKNOWN; what the plan can hold */
+    int is_hint_exact;                /* else it is the most that it can be */
     uint32_t max_in_flight;
     int wants_crc32c, is_conditional, can_put, can_upload, is_upload_open;
     struct pst_cargo *kept, **kept_last; /* full, of a store without uploads */
@@ -32,6 +33,9 @@ struct pst_writer {
     uint64_t offset;                     /* of `current` in the object */
     uint32_t number, crc32c;             /* of `current`; of all before it */
     uint64_t n_written;                  /* as the application gave them */
+    struct pst_compressor *compressor;   /* NULL: bytes are stored as they are */
+    struct pst_cargo *scratch;           /* what a compressing writer lends */
+    uint32_t given_crc32c;               /* of what it was given */
     pst_rc rc;
     pst_error error;
     pst_write_result result;
@@ -62,5 +66,20 @@ pst_rc pst_parts_keep(struct pst_writer *writer, size_t len);
 
 /* `current` is as long as it will be: send it, or keep it for the put. */
 pst_rc pst_parts_end(struct pst_writer *writer);
+
+/* ---- the same for a writer that compresses ---------------------------------------------------- */
+
+pst_rc pst_compressed_open(struct pst_writer *writer, const pst_write_options *options,
+                           pst_error *err);
+pst_rc pst_compressed_append(struct pst_writer *writer, const char *data, size_t len,
+                             pst_buffer *owner);
+pst_rc pst_compressed_lend(struct pst_writer *writer, size_t want, void **out, size_t *len);
+pst_rc pst_compressed_keep(struct pst_writer *writer, size_t len);
+
+/* Make parts of all that was given. */
+pst_rc pst_compressed_finish(struct pst_writer *writer);
+
+/* Stop, and release what it takes. */
+void pst_compressed_close(struct pst_writer *writer);
 
 #endif
