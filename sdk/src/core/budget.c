@@ -80,16 +80,16 @@ static struct pst_budget_waiter *pop_locked(struct pst_budget *b, int must_fit)
     return waiter;
 }
 
-static void serve(struct pst_budget *b)
+/* Serve who fits, one after the other, none with the lock held. It is held at the call, not after. */
+static void serve_and_unlock(struct pst_budget *b)
 {
-    for (;;) {
-        pthread_mutex_lock(&b->mutex);
-        struct pst_budget_waiter *waiter = pop_locked(b, 1);
+    struct pst_budget_waiter *waiter;
+    while ((waiter = pop_locked(b, 1))) {
         pthread_mutex_unlock(&b->mutex);
-        if (!waiter)
-            return;
         waiter->granted(waiter);
+        pthread_mutex_lock(&b->mutex);
     }
+    pthread_mutex_unlock(&b->mutex);
 }
 
 void pst_budget_force_first(struct pst_budget *b)
@@ -105,8 +105,7 @@ void pst_budget_idle(struct pst_budget *b, uint64_t bytes)
 {
     pthread_mutex_lock(&b->mutex);
     b->locked.idle_bytes += bytes;
-    pthread_mutex_unlock(&b->mutex);
-    serve(b);
+    serve_and_unlock(b);
 }
 
 void pst_budget_busy(struct pst_budget *b, uint64_t bytes)
@@ -120,8 +119,7 @@ void pst_budget_release(struct pst_budget *b, uint64_t bytes)
 {
     pthread_mutex_lock(&b->mutex);
     b->locked.reserved_bytes -= bytes;
-    pthread_mutex_unlock(&b->mutex);
-    serve(b);
+    serve_and_unlock(b);
 }
 
 int pst_budget_leave(struct pst_budget *b, struct pst_budget_waiter *waiter)
@@ -137,8 +135,9 @@ int pst_budget_leave(struct pst_budget *b, struct pst_budget_waiter *waiter)
         was_in_line = 1;
         break;
     }
-    pthread_mutex_unlock(&b->mutex);
     if (was_in_line)
-        serve(b); /* the one behind may fit where this one did not */
+        serve_and_unlock(b); /* the one behind may fit where this one did not */
+    else
+        pthread_mutex_unlock(&b->mutex);
     return was_in_line;
 }

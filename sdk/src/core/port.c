@@ -219,10 +219,14 @@ void pst_port_pump(struct pst_port *port)
         pthread_mutex_lock(&port->mutex);
         uint64_t epoch = port->locked.epoch;
         struct pst_task *task = take_locked(port);
+        int has_more = port->locked.ready.first || port->locked.late.first;
         pthread_mutex_unlock(&port->mutex);
         if (!task)
             break;
-        owes_flush |= pst_task_start(task, epoch) == PST_PENDING;
+        pst_rc rc = pst_task_start(task, epoch);
+        owes_flush |= rc == PST_PENDING;
+        if (!has_more && rc != PST_BUSY)
+            break; /* who has queued another since then pumps it */
     }
     if (owes_flush && port->loaded->ops.flush && !PST_FAULT(NO_FLUSH))
         port->loaded->ops.flush(port->backend);

@@ -29,7 +29,7 @@ struct pst_task_chunk {
     _Alignas(16) char bytes[];
 };
 
-#define CHUNK_BYTES 1024u
+#define CHUNK_BYTES 960u /* with the header below 1032 bytes: malloc keeps such per thread */
 
 const char *pst_slot_name(enum pst_slot slot)
 {
@@ -292,14 +292,10 @@ static void end_task(struct pst_task *task)
     pst_task_unref(task);
 }
 
-/* The attempt is over and nobody else looks at it. */
+/* The attempt is over, off the list, and nobody else looks at it. */
 static void finish(struct pst_task *task, pst_rc rc)
 {
     struct pst_port *port = task->port;
-    pthread_mutex_lock(&port->mutex);
-    delist_locked(task);
-    pthread_mutex_unlock(&port->mutex);
-
     if (rc > 0)
         rc = pst_fail(&task->error, PST_E_INTERNAL, "the plugin completed with %d", (int)rc);
     if (rc < 0 && task->error.code == 0)
@@ -316,24 +312,33 @@ static void finish_cancelled(struct pst_task *task)
     finish(task, code);
 }
 
-/* Let go of a running attempt; the last one finishes it. */
+/* Let go of a running attempt. Returns 1 when nobody holds it any more: the caller finishes it. */
+static int drop_hold_locked(struct pst_task *task)
+{
+    if (--task->locked.n_holds > 0)
+        return 0;
+    leave_plugin_locked(task);
+    delist_locked(task);
+    return 1;
+}
+
 static void drop_hold(struct pst_task *task)
 {
     struct pst_port *port = task->port;
     pthread_mutex_lock(&port->mutex);
-    int is_over = --task->locked.n_holds == 0;
-    if (is_over)
-        leave_plugin_locked(task);
+    int is_over = drop_hold_locked(task);
     pst_rc rc = task->locked.rc;
     pthread_mutex_unlock(&port->mutex);
     if (is_over)
         finish(task, rc);
 }
 
-/* Take note of the result. Returns 0 when there was one already. */
-static int note_result(struct pst_task *task, pst_rc rc)
+/* Take note of the result and let go of the hold of the completion; of the submit's too when it has
+ * ended with it. A second result only ends the submit. */
+static void settle(struct pst_task *task, pst_rc rc, int is_submit_over)
 {
     struct pst_port *port = task->port;
+    int is_over = 0;
     pthread_mutex_lock(&port->mutex);
     enum pst_task_state state = task->locked.state;
     int is_first = !task->locked.is_completed &&
@@ -342,18 +347,22 @@ static int note_result(struct pst_task *task, pst_rc rc)
         task->locked.is_completed = 1;
         task->locked.rc = rc;
         unpark_locked(task); /* completed without asking again */
+        is_over = drop_hold_locked(task);
     }
+    if (is_submit_over)
+        is_over |= drop_hold_locked(task);
+    rc = task->locked.rc;
     pthread_mutex_unlock(&port->mutex);
     if (!is_first)
         pst_logf(&port->core->log, PST_LEVEL_ERROR, "plugin %s completed an operation twice",
                  port->loaded->id);
-    return is_first;
+    if (is_over)
+        finish(task, rc);
 }
 
 void pst_task_complete(struct pst_task *task, pst_rc rc)
 {
-    if (note_result(task, rc))
-        drop_hold(task);
+    settle(task, rc, 0);
 }
 
 /* ---- submitting ------------------------------------------------------------------------------- */
@@ -531,7 +540,7 @@ static void put_back(struct pst_task *task, uint64_t epoch)
     task->locked.n_holds = 0;
     int is_cancelled = task->locked.wants_cancel && !PST_FAULT(BUSY_FOREVER);
     if (is_cancelled) {
-        task->locked.state = PST_TASK_IDLE; /* it does not wait to be asked again */
+        delist_locked(task); /* it does not wait to be asked again */
     } else {
         task->locked.state = PST_TASK_WAITING;
         push_front_locked(task);
@@ -563,9 +572,7 @@ pst_rc pst_task_start(struct pst_task *task, uint64_t epoch)
         return PST_BUSY;
     }
     if (rc != PST_PENDING) {
-        if (note_result(task, rc))
-            drop_hold(task); /* the completion that will not come */
-        drop_hold(task);     /* this submit */
+        settle(task, rc, 1);
         return PST_OK;
     }
     pthread_mutex_lock(&port->mutex);
@@ -573,10 +580,13 @@ pst_rc pst_task_start(struct pst_task *task, uint64_t epoch)
         task->locked.state = PST_TASK_PENDING;
     int must_cancel = task->locked.wants_cancel && claim_cancel_locked(task);
     int is_asking = task->locked.is_asking;
+    int is_over = drop_hold_locked(task); /* this submit; a cancel that was claimed holds it too */
+    rc = task->locked.rc;
     pthread_mutex_unlock(&port->mutex);
     if (must_cancel)
         send_cancel(task, is_asking);
-    drop_hold(task);
+    if (is_over)
+        finish(task, rc);
     return PST_PENDING;
 }
 
@@ -615,7 +625,7 @@ void pst_task_cancel(struct pst_task *task, pst_rc code)
     pthread_mutex_lock(&port->mutex);
     if (task->locked.state == PST_TASK_WAITING) {
         pst_task_leave_line_locked(task);
-        task->locked.state = PST_TASK_IDLE; /* nobody else takes it now */
+        delist_locked(task); /* nobody else takes it now */
         is_waiting = 1;
     } else if (task->locked.state == PST_TASK_RESTING) {
         if (pst_reactor_disarm(port->core->reactor, &task->rest_timer))

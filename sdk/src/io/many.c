@@ -25,8 +25,8 @@ struct lane {
     struct many *many;
     struct pst_get *get;
     struct pst_get
-        *next; /* for the start() below on some stack, which loops instead of recursing */
-    int is_starting;
+        *next;       /* for the start() below on some stack, which loops instead of recursing */
+    int is_starting; /* set with the item, cleared when start() has found no other */
     size_t item;
 };
 
@@ -57,6 +57,17 @@ static void drop(struct many *many)
 
 static void on_done(struct pst_get *get, pst_rc rc);
 
+/* An item that was refused before it was read, or for which there is no memory. */
+static void fail_item(struct many *many, const pst_get_item *item, pst_get_result *result)
+{
+    pst_error error = PST_ERROR_INIT;
+    result->status = pst_verb_check_key(many->port, item->key, &error);
+    if (result->status == PST_OK)
+        result->status = pst_fail(&error, PST_E_NO_MEMORY, "out of memory");
+    pst_fail_at(many->port, "GET", item->key, result->status, &error, &error);
+    result->error = pst_error_dup(&error);
+}
+
 /* Give the lane its next item. NULL when there is none. */
 static struct pst_get *take_item_locked(struct lane *lane)
 {
@@ -77,17 +88,13 @@ static struct pst_get *take_item_locked(struct lane *lane)
             .crew = many,
         };
         pst_get_result *result = &many->locked.results[lane->item];
-        pst_error error = PST_ERROR_INIT;
-        result->status = pst_verb_check_key(many->port, item->key, &error);
+        result->status = pst_verb_check_key(many->port, item->key, NULL);
         lane->get = result->status == PST_OK ? pst_get_new(&spec) : NULL;
         if (lane->get) {
             atomic_fetch_add(&many->refs, 1);
             return pst_get_ref(lane->get);
         }
-        if (result->status == PST_OK)
-            result->status = pst_fail(&error, PST_E_NO_MEMORY, "out of memory");
-        pst_fail_at(many->port, "GET", item->key, result->status, &error, &error);
-        result->error = pst_error_dup(&error);
+        fail_item(many, item, result);
         many->locked.n_ended++;
         many->locked.is_stopped |= (many->flags & PST_MANY_STOP_AT_FIRST) != 0;
     }
@@ -122,15 +129,12 @@ static void start(struct lane *lane, struct pst_get *get)
     struct many *many = lane->many;
     atomic_fetch_add(&many->refs, 1);
     while (get) {
-        pthread_mutex_lock(&many->gate.mutex);
-        lane->is_starting = 1;
-        pthread_mutex_unlock(&many->gate.mutex);
         pst_get_start(get);
         pst_get_unref(get);
         pthread_mutex_lock(&many->gate.mutex);
-        lane->is_starting = 0;
         get = lane->next;
         lane->next = NULL;
+        lane->is_starting = get != NULL;
         pthread_mutex_unlock(&many->gate.mutex);
     }
     drop(many);
@@ -149,6 +153,7 @@ static void on_done(struct pst_get *get, pst_rc rc)
         lane->next = next;
         next = NULL;
     }
+    lane->is_starting |= next != NULL;
     if (many->locked.is_stopped || is_over_locked(many))
         pthread_cond_signal(&many->gate.changed);
     pthread_mutex_unlock(&many->gate.mutex);
@@ -272,6 +277,7 @@ pst_rc pst_get_many(pst_store *store, const pst_get_item *items, size_t n,
     for (uint32_t i = 0; i < many->n_lanes; i++) {
         pthread_mutex_lock(&many->gate.mutex);
         struct pst_get *get = take_item_locked(&many->lanes[i]);
+        many->lanes[i].is_starting = get != NULL;
         pthread_mutex_unlock(&many->gate.mutex);
         if (get)
             start(&many->lanes[i], get);
