@@ -34,6 +34,9 @@ int cli_flow_init(struct cli *cli, const struct cli_args *args, struct cli_flow 
     flow->verifies = cli_flag(args, "verify") > 0;
     flow->tells = cli_flag(args, "stats") > 0;
     flow->is_json = cli_flag(args, "json") > 0;
+    /* put prints what it wrote as JSON, too. */
+    if (flow->is_json && !flow->tells && strcmp(args->verb->name, "put") != 0)
+        return cli_usage(cli, "--json is about --stats, which was not given");
     if (cli_given(args, "part-size"))
         flow->part_bytes = cli_number(args, "part-size");
     if (cli_given(args, "concurrency"))

@@ -88,6 +88,7 @@ struct bench {
     uint64_t n_made, n_put;    /* objects that there may be: to read; of puts that were measured */
     uint64_t n_serials;        /* of the phases before */
     struct bench_data data;
+    atomic_size_t *n_lent; /* buffers that show `data` and are still held by the library */
     struct bench_phase *phase;
     struct bench_count counts[BENCH_OPS]; /* under mutex */
     bool has_said[BENCH_CODES];           /* likewise */

@@ -27,6 +27,26 @@ static pst_rc run_get(const struct bench *bench, pst_str key, struct bench_outco
     return rc;
 }
 
+static void count_release(void *arg)
+{
+    atomic_fetch_sub((atomic_size_t *)arg, 1);
+}
+
+/* Append a span without a copy. */
+static pst_rc write_span(const struct bench *bench, pst_writer *writer, const pst_iov *span,
+                         pst_error *err)
+{
+    pst_buffer *buffer = NULL;
+    pst_rc rc = pst_buffer_wrap(span->ptr, span->len, count_release, bench->n_lent, &buffer, err);
+
+    if (rc != PST_OK)
+        return rc;
+    atomic_fetch_add(bench->n_lent, 1);
+    rc = pst_writer_write_owned(writer, buffer, err);
+    pst_buffer_unref(buffer);
+    return rc;
+}
+
 static pst_rc run_put(const struct bench *bench, pst_str key, const pst_iov *spans, size_t n_spans,
                       struct bench_outcome *outcome, pst_error *err)
 {
@@ -40,7 +60,7 @@ static pst_rc run_put(const struct bench *bench, pst_str key, const pst_iov *spa
     write.zstd_level = options->zstd_level;
     rc = pst_writer_open(bench->location.store, key, &write, &bench->cli->call, &writer, err);
     for (size_t i = 0; i < n_spans && rc == PST_OK; i++)
-        rc = pst_writer_write(writer, spans[i].ptr, spans[i].len, err);
+        rc = write_span(bench, writer, &spans[i], err);
     if (rc == PST_OK)
         rc = pst_writer_finalize(writer, &result, err);
     pst_writer_free(writer);

@@ -240,8 +240,10 @@ int bench_run(struct bench *bench)
 {
     const struct bench_options *options = bench->options;
     bool reads = strcmp(options->kind, "put") != 0;
+    static atomic_size_t n_lent;
     int code, clean_code;
 
+    bench->n_lent = &n_lent;
     pthread_mutex_init(&bench->mutex, NULL);
     code = bench_place_open(bench);
     if (code == CLI_OK && !options->uses_existing)
@@ -260,7 +262,9 @@ int bench_run(struct bench *bench)
     }
     if (code == CLI_OK)
         code = clean_code;
-    bench_data_free(&bench->data);
+    /* Memory that is still being written to a store stays until the process ends. */
+    if (atomic_load(&n_lent) == 0 && !cli_interrupted(bench->cli))
+        bench_data_free(&bench->data);
     bench_place_fini(bench);
     pthread_mutex_destroy(&bench->mutex);
     return code;

@@ -1,7 +1,7 @@
 """--verify, --part-size, --concurrency and --stats, as a user meets them."""
 import os
 
-from cli_support import DATA, NOT_FOUND, OK, Flow, main
+from cli_support import DATA, NOT_FOUND, OK, USAGE, Flow, main
 
 TEXT = b"".join(b"line %d of some text\n" % i for i in range(200_000))
 
@@ -105,6 +105,11 @@ class Stats(Flow):
         for word in ("ranges 0", "parts 0", "retries 0", "hedges 0", "in flight of", "mapped"):
             self.assertIn(word, lines[1])
         self.assertEqual(lines[2], f"penstock: put: stats: {self.uri('b')}: plugin file")
+
+    def test_json_of_nothing_is_a_usage_error(self):
+        self.write("a")
+        for verb in (("get", "a"), ("cp", "a", "b"), ("sync", ".", "../b")):
+            self.assert_fails(USAGE, "--json is about --stats", *verb, "--json")
 
     def test_transfers_tell_both_stores_and_all_objects(self):
         for i in range(5):
