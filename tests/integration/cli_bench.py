@@ -98,6 +98,15 @@ class Loads(Bench):
                              ("threads", 1 << 20))
             self.assertEqual(sum(c["done"] for c in facts["operations"].values()), 4)
 
+    def test_compressed_objects_are_written_and_read(self):
+        for kind in ("get", "put", "mixed"):
+            facts = self.bench(kind, "--size", "3MiB", "--count", "4", "--compress", "1")
+            self.assertEqual(facts["options"]["zstd_level"], 1)
+            for count in facts["operations"].values():
+                self.assertEqual(count["bytes"], count["done"] * (3 << 20))
+                self.assertGreater(count["stored_bytes"], count["bytes"]) # they do not compress
+        self.assertEqual(os.listdir(self.top), [])
+
     def test_many_under_way_need_no_threads(self):
         facts = self.bench("get", "--size", "100", "--count", "2000", "--concurrency", "1000")
         self.assertEqual(facts["operations"]["get"]["done"], 2000)
