@@ -51,7 +51,7 @@ static const pst_option options[] = {
      .doc = "requests under way for one operation"},
     {.type = PST_OPT_SIZE,
      .name = "block_size",
-     .fallback = "1MiB",
+     .fallback = "2MiB",
      .min = BLOCK_BYTES_MIN,
      .max = 64 << 20,
      .doc = "bytes of one request, rounded up to 64 KiB"},
@@ -131,7 +131,7 @@ static pst_rc read_options(struct dio_store *d, const pst_open_args *args, pst_e
                                                  : DIO_AUTO;
     d->is_ring_off = fst_is_text(fst_option(args, "io_uring"), "off");
     d->depth = option_number(args, "queue_depth", 4);
-    d->block_bytes = (size_t)dio_up(option_number(args, "block_size", 1u << 20), DIO_ALIGN_MAX);
+    d->block_bytes = (size_t)dio_up(option_number(args, "block_size", 2u << 20), DIO_ALIGN_MAX);
     d->min_io_bytes = option_number(args, "min_io_size", 4096);
     d->alignment = option_number(args, "alignment", 0);
     d->has_fixed = fst_is_text(fst_option(args, "registered_buffers"), "1");

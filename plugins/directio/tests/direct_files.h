@@ -5,15 +5,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The byte of object `seed` at `offset`. */
-static inline char pattern_at(uint64_t offset, unsigned seed)
-{
-    return (char)((offset * 2654435761u >> 13) + offset + seed);
-}
-
 void pattern_fill(char *bytes, size_t n, uint64_t offset, unsigned seed);
 /* The first byte that is not as it should be; n if all are. */
 size_t pattern_differs(const char *bytes, size_t n, uint64_t offset, unsigned seed);
+
+/* Are all of them `value`? */
+int bytes_are(const char *bytes, size_t n, char value);
 
 void direct_make(const char *dir, const char *name, uint64_t size, unsigned seed);
 /* Fails the test unless the file is exactly these bytes. */

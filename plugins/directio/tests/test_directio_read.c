@@ -105,8 +105,7 @@ static void test_read__a_callers_memory_is_not_written_behind_the_last_byte(void
             assert_int_equal(read_into(f, g.bytes, offsets[i], lengths[j], &n), PST_OK);
             assert_int_equal(n, want);
             assert_int_equal(pattern_differs(g.bytes, want, offsets[i], SEED), want);
-            for (size_t k = want; k < lengths[j] + shift; k++)
-                assert_int_equal(g.bytes[k], 0x5a);
+            assert_true(bytes_are(g.bytes + want, (size_t)(lengths[j] - want) + shift, 0x5a));
             guarded_free(&g);
         }
     }
@@ -216,8 +215,7 @@ static void test_read__a_cancelled_read_ends_soon_and_leaves_the_memory_alone(vo
         mini_op_fini(&op);
         /* What was still under way would be served before this one. */
         assert_int_equal(read_into(f, other.bytes, 0, SIZE, &n), PST_OK);
-        for (size_t k = 0; k < SIZE; k++)
-            assert_int_equal(g.bytes[k], 0x33);
+        assert_true(bytes_are(g.bytes, SIZE, 0x33));
         guarded_free(&g);
     }
     guarded_free(&other);
