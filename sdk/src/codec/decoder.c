@@ -57,6 +57,11 @@ pst_rc pst_decoder_new(struct pst_decoder **out, pst_error *err)
     return PST_OK;
 }
 
+void pst_decoder_start_at(struct pst_decoder *decoder, uint64_t offset)
+{
+    decoder->taken = decoder->frame_at = decoder->piece_at = offset;
+}
+
 static pst_rc stay_failed(const struct pst_decoder *decoder, pst_error *err)
 {
     pst_error_copy(err, &decoder->error);
@@ -162,7 +167,8 @@ pst_rc pst_decoder_end(struct pst_decoder *decoder, pst_error *err)
                         ", in the middle of the zstd frame at offset %" PRIu64,
                         decoder->taken, decoder->frame_at);
     if (!decoder->has_frame)
-        return pst_fail(err, PST_E_DATA_LOSS, "no zstd frame at offset 0: there is no data");
+        return pst_fail(err, PST_E_DATA_LOSS,
+                        "no zstd frame at offset %" PRIu64 ": there is no data", decoder->taken);
     return PST_OK;
 }
 

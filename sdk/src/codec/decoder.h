@@ -10,6 +10,9 @@ struct pst_decoder;
 /* Errors: UNIMPLEMENTED, naming the library, where libzstd cannot be loaded; NO_MEMORY. */
 pst_rc pst_decoder_new(struct pst_decoder **out, pst_error *err);
 
+/* Before the first byte: the stream starts at `offset` of the object, and offsets in errors count so. */
+void pst_decoder_start_at(struct pst_decoder *decoder, uint64_t offset);
+
 /* Take up to `in_len` bytes of the stream and give up to `capacity` bytes of content; *n_in and *n_out
  * tell how many. Both 0 means that there is no input left and nothing is held back.
  * Errors: DATA_LOSS, naming the offset in the stream, for what is no zstd or does not fit its checksum;

@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "core/fault.h"
 #include "io/call.h"
+#include "io/decode.h"
 #include "io/get.h"
 #include "io/page.h"
 #include "io/read.h"
@@ -139,6 +140,13 @@ pst_rc pst_get_range(pst_store *store, pst_str key, uint64_t offset, uint64_t le
                      pst_read_info *info, pst_error *err)
 {
     struct pst_get_spec spec = {.key = key, .offset = offset, .length = length};
+    const struct pst_decode_ask ask = {.key = key, .offset = offset, .length = length};
+    int is_decoded = 0;
+    *out = NULL;
+    pst_rc rc = pst_decode_asked(options, key, &is_decoded, err);
+    if (rc != PST_OK || is_decoded)
+        return rc != PST_OK ? rc
+                            : pst_decode_read(store, &ask, options, call, out, NULL, info, err);
     return read_buffer(store, &spec, options, call, out, info, err);
 }
 
@@ -172,8 +180,14 @@ pst_rc pst_get_suffix(pst_store *store, pst_str key, uint64_t length,
 {
     struct pst_port *port;
     struct pst_get_spec spec = {.key = key, .length = length, .is_suffix = 1};
+    const struct pst_decode_ask ask = {.key = key, .length = length, .is_suffix = 1};
+    int is_decoded = 0;
     *out = NULL;
-    pst_rc rc = pst_store_port(store, &port, err);
+    pst_rc rc = pst_decode_asked(options, key, &is_decoded, err);
+    if (rc != PST_OK || is_decoded)
+        return rc != PST_OK ? rc
+                            : pst_decode_read(store, &ask, options, call, out, NULL, info, err);
+    rc = pst_store_port(store, &port, err);
     if (rc != PST_OK)
         return rc;
     int is_single = (pst_port_has(port, PST_CAP_READ_SUFFIX) || PST_FAULT(SUFFIX_ANYWAY)) &&

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "io/decode.h"
 #include "io/read.h"
 
 #define BOUNCE_BYTES ((uint64_t)8 << 20)
@@ -196,10 +197,26 @@ pst_rc pst_get_into_iov(pst_store *store, pst_str key, uint64_t offset, const ps
     struct pst_get_spec spec = {.key = key, .offset = offset};
     struct into into = {.dst = dst, .n_dst = n_dst, .info = info};
     struct pst_limit limit = pst_limit_of(call);
+    int is_decoded = 0;
     *n_read = 0;
-    pst_rc rc = pst_store_port(store, &spec.port, err);
+    pst_rc rc = pst_decode_asked(options, key, &is_decoded, err);
+    if (rc == PST_OK)
+        rc = pst_store_port(store, &spec.port, err);
     if (rc != PST_OK)
         return rc;
+    if (is_decoded) {
+        static const pst_iov nowhere;
+        rc = count_bytes(&spec, dst, n_dst, &into.capacity, err);
+        const struct pst_decode_ask ask = {.key = key,
+                                           .offset = offset,
+                                           .length = into.capacity,
+                                           .dst = n_dst ? dst : &nowhere,
+                                           .n_dst = n_dst};
+        if (rc == PST_OK)
+            rc = pst_decode_read(store, &ask, options, call, NULL, n_read, info, err);
+        pst_port_unref(spec.port);
+        return rc;
+    }
     if (pst_port_has(spec.port, PST_CAP_CANCEL_BOUNDED)) {
         spec.dst = dst;
         spec.n_dst = n_dst;
