@@ -10,7 +10,6 @@
  *
  * PST_TEST_SEED repeats a run; a failure prints the seed and the number of the operation. */
 #include <dirent.h>
-#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,120 +17,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include <cmocka.h>
 
-#include <penstock/penstock.h>
-
+#include "chaos.h"
 #include "io_faults.h"
 #include "scratch.h"
 #include "versions.h"
 
-enum { OPERATIONS = 10000, KEYS = 24, ONE_IN = 60, BATCH = 6 };
-
-struct world {
-    const char *dir, *what; /* what: the operation under way */
-    pst_context *context;
-    pst_store *store;
-    uint64_t seed, turn, random;
-    uint64_t held[KEYS]; /* version of each key, 0: absent */
-    uint64_t last_version;
-    char keys[KEYS][32];
-    char *paths[KEYS];
-    char *body; /* of VERSION_BYTES_MAX */
-    pst_error err;
-    unsigned n_faults; /* in this operation */
-    size_t n_ok, n_failed, n_maybe;
-    unsigned long n_faults_before[IO_FAULT_CALLS];
-};
-
-#define CHECK(w, condition) check((w), (condition), #condition, __LINE__)
-
-static void check(const struct world *w, int holds, const char *text, int line)
-{
-    if (holds)
-        return;
-    print_error("seed %llu, operation %llu, %s: %s\n  error: %s (errno %d, %u faults)\n",
-                (unsigned long long)w->seed, (unsigned long long)w->turn, w->what, text,
-                w->err.message, w->err.sys_errno, w->n_faults);
-    _fail(__FILE__, line);
-}
-
-static uint64_t next(struct world *w, uint64_t below) /* xorshift64, Marsaglia 2003 */
-{
-    w->random ^= w->random << 13;
-    w->random ^= w->random >> 7;
-    w->random ^= w->random << 17;
-    return (w->random >> 11) % below;
-}
-
-static pst_str key_of(const struct world *w, size_t i)
-{
-    return pst_str_of(w->keys[i], strlen(w->keys[i]));
-}
-
-/* ---- around each operation --------------------------------------------------------------------- */
-
-static void begin(struct world *w, const char *what)
-{
-    w->what = what;
-    w->err = (pst_error)PST_ERROR_INIT;
-    io_faults_arm(w->seed, w->turn, ONE_IN);
-}
-
-/* Is it what an errno that was really given leads to? */
-static int is_clear(pst_rc rc, const pst_error *err)
-{
-    return (rc == PST_E_IO || rc == PST_E_NO_SPACE) && io_faults_had(err->sys_errno);
-}
-
-/* `wanted`: what it answers if nothing goes wrong. */
-static void end(struct world *w, pst_rc rc, pst_rc wanted)
-{
-    w->n_faults = io_faults_disarm();
-    w->n_ok += rc == PST_OK;
-    w->n_failed += rc != PST_OK;
-    if (rc != PST_OK) {
-        CHECK(w, w->err.code == rc);
-        CHECK(w, w->err.message[0] != '\0' && !strpbrk(w->err.message, "\n\r"));
-    }
-    if (rc == wanted)
-        return;
-    CHECK(w, rc != PST_OK);
-    CHECK(w, is_clear(rc, &w->err));
-}
-
-/* The key holds what it did, or what was written, as the answer says. */
-static void settle(struct world *w, size_t key, uint64_t written, pst_rc rc)
-{
-    uint64_t now = version_of_file(w->paths[key]);
-    int is_maybe = rc != PST_OK && (w->err.flags & PST_ERR_MAYBE_APPLIED);
-
-    if (rc == PST_OK)
-        CHECK(w, now == written);
-    else
-        CHECK(w, now == w->held[key] || (is_maybe && now == written));
-    w->n_maybe += is_maybe && now == written;
-    w->held[key] = now;
-}
-
-static int is_slice(const struct world *w, size_t key, uint64_t offset, const void *bytes, size_t n,
-                    size_t most)
-{
-    size_t size = version_size(w->held[key]);
-    size_t left = offset < size ? size - (size_t)offset : 0;
-
-    return n == (left < most ? left : most) &&
-           (n == 0 || version_matches(w->held[key], (size_t)offset, bytes, n));
-}
+enum { OPERATIONS = 10000 };
 
 /* ---- operations -------------------------------------------------------------------------------- */
-
-static pst_rc wanted_of(const struct world *w, size_t key)
-{
-    return w->held[key] ? PST_OK : PST_E_NOT_FOUND;
-}
 
 static void do_put(struct world *w, size_t key)
 {
@@ -220,33 +116,70 @@ static void do_get_many(struct world *w, size_t key)
     const pst_many_options options = {.struct_size = sizeof(options), .max_in_flight = 3};
     pst_get_item items[BATCH];
     pst_get_result results[BATCH];
-    pst_rc first = PST_OK;
 
     for (size_t i = 0; i < BATCH; i++)
         items[i] = (pst_get_item){key_of(w, (key + i * 5) % KEYS), next(w, 2) * next(w, 3000),
                                   next(w, 2) ? PST_UNKNOWN : next(w, 30000)};
     begin(w, "get many");
     pst_rc rc = pst_get_many(w->store, items, BATCH, &options, NULL, results, &w->err);
-    w->n_faults = io_faults_disarm();
+    end_batch(w, rc, results);
     for (size_t i = 0; i < BATCH; i++) {
         const pst_get_result *result = &results[i];
         size_t at = (key + i * 5) % KEYS;
+        size_t most = items[i].length < SIZE_MAX ? (size_t)items[i].length : SIZE_MAX;
 
-        if (first == PST_OK)
-            first = result->status;
-        if (result->status == PST_OK) {
-            size_t most = items[i].length < SIZE_MAX ? (size_t)items[i].length : SIZE_MAX;
-            CHECK(w, w->held[at] != 0);
+        check_item(w, at, result);
+        if (result->status == PST_OK)
             CHECK(w, is_slice(w, at, items[i].offset, pst_buffer_data(result->buffer),
                               pst_buffer_size(result->buffer), most));
-            continue;
-        }
-        CHECK(w, !result->buffer && result->error && result->error->code == result->status);
-        CHECK(w, result->status == wanted_of(w, at) || is_clear(result->status, result->error));
     }
-    CHECK(w, rc == first);
-    w->n_ok += rc == PST_OK;
-    w->n_failed += rc != PST_OK;
+    pst_get_results_free(results, BATCH);
+}
+
+static void do_read_stream(struct world *w, size_t key)
+{
+    const pst_read_options options = {
+        .struct_size = sizeof(options), .part_bytes = 30000, .max_in_flight = 3};
+    pst_reader *reader = NULL;
+    uint64_t offset = next(w, 2) * next(w, 5000);
+    size_t n = 0, n_all = 0;
+
+    begin(w, "read as a stream");
+    pst_rc rc = pst_reader_open(w->store, key_of(w, key), offset, PST_UNKNOWN, &options, NULL,
+                                &reader, &w->err);
+    while (rc == PST_OK && n_all < VERSION_BYTES_MAX) {
+        rc = pst_reader_read(reader, w->body + n_all, VERSION_BYTES_MAX - n_all, &n, &w->err);
+        n_all += rc == PST_OK ? n : 0;
+        if (rc == PST_OK && n == 0)
+            break;
+    }
+    pst_reader_free(reader);
+    end(w, rc, wanted_of(w, key));
+    if (rc == PST_OK)
+        CHECK(w, is_slice(w, key, offset, w->body, n_all, SIZE_MAX));
+}
+
+static void do_get_ranges(struct world *w, size_t key)
+{
+    const pst_ranges_options options = {.struct_size = sizeof(options),
+                                        .merge_gap_bytes = next(w, 2) ? PST_UNKNOWN : 2000};
+    pst_range ranges[BATCH];
+    pst_get_result results[BATCH];
+
+    for (size_t i = 0; i < BATCH; i++)
+        ranges[i] = (pst_range){next(w, 9000), 1 + next(w, 60000)};
+    begin(w, "get ranges");
+    pst_rc rc = pst_get_ranges(w->store, key_of(w, key), ranges, BATCH, &options, NULL, results,
+                               NULL, &w->err);
+    end_batch(w, rc, results);
+    for (size_t i = 0; i < BATCH; i++) {
+        const pst_get_result *result = &results[i];
+
+        check_item(w, key, result);
+        if (result->status == PST_OK)
+            CHECK(w, is_slice(w, key, ranges[i].offset, pst_buffer_data(result->buffer),
+                              pst_buffer_size(result->buffer), (size_t)ranges[i].length));
+    }
     pst_get_results_free(results, BATCH);
 }
 
@@ -326,9 +259,9 @@ static const struct {
     void (*run)(struct world *w, size_t key);
     unsigned weight;
 } operations[] = {
-    {do_put, 18},     {do_upload, 18},  {do_get, 14},   {do_get_range, 8},
-    {do_get_into, 5}, {do_get_many, 6}, {do_stat, 6},   {do_list, 4},
-    {do_copy, 8},     {do_rename, 7},   {do_delete, 6},
+    {do_put, 18},        {do_upload, 18},    {do_get, 10},     {do_get_range, 7}, {do_get_into, 5},
+    {do_read_stream, 5}, {do_get_ranges, 4}, {do_get_many, 5}, {do_stat, 5},      {do_list, 4},
+    {do_copy, 7},        {do_rename, 6},     {do_delete, 6},
 };
 enum { ALL_WEIGHTS = 100 };
 
@@ -342,7 +275,7 @@ static void do_one(struct world *w)
     operations[i].run(w, (size_t)next(w, KEYS));
 }
 
-/* ---- the store before and after ---------------------------------------------------------------- */
+/* ---- tests ------------------------------------------------------------------------------------- */
 
 static size_t count_descriptors(void)
 {
@@ -354,80 +287,6 @@ static size_t count_descriptors(void)
         n++;
     closedir(dir);
     return n;
-}
-
-static size_t n_files;
-
-static int count_file(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)path;
-    (void)st;
-    (void)ftw;
-    n_files += type != FTW_D;
-    return 0;
-}
-
-static void open_world(struct world *w, const char *dir, const char *scheme, const pst_kv *more,
-                       size_t n_more)
-{
-    static const char *const folders[] = {"", "d/", "d/e/f/", "g/"};
-    const char *seed = getenv("PST_TEST_SEED");
-    const char *const dirs[] = {getenv("PST_TEST_PLUGINS"), NULL};
-    const pst_context_options options = {.struct_size = sizeof(options),
-                                         .flags = PST_CONTEXT_ONLY_DIRS |
-                                                  PST_CONTEXT_NO_ENVIRONMENT,
-                                         .memory_budget_bytes = (uint64_t)64 << 20,
-                                         .blocking_threads = 4,
-                                         .first_read_bytes = 40000,
-                                         .plugin_dirs = dirs};
-    pst_kv all[4] = {{PST_STR("root"), pst_str_of(dir, strlen(dir))},
-                     {PST_STR("fsync"), PST_STR("data")}};
-    char uri[32];
-
-    *w = (struct world){.dir = dir, .seed = seed ? strtoull(seed, NULL, 10) : 4};
-    for (unsigned i = 0; i < IO_FAULT_CALLS; i++)
-        w->n_faults_before[i] = io_faults_total(i);
-    w->random = w->seed * 0x9e3779b97f4a7c15u | 1;
-    w->err = (pst_error)PST_ERROR_INIT;
-    assert_non_null(w->body = malloc(VERSION_BYTES_MAX));
-    for (size_t i = 0; i < KEYS; i++) {
-        snprintf(w->keys[i], sizeof(w->keys[i]), "%sk%zu", folders[i % 4], i);
-        assert_true(asprintf(&w->paths[i], "%s/%s", dir, w->keys[i]) > 0);
-    }
-    for (size_t i = 0; i < n_more; i++)
-        all[2 + i] = more[i];
-    snprintf(uri, sizeof(uri), "%s:///", scheme);
-    w->what = "open";
-    CHECK(w, pst_context_new(&options, &w->context, &w->err) == PST_OK);
-    CHECK(w, pst_store_open(w->context, pst_str_of(uri, strlen(uri)), all, 2 + n_more, &w->store,
-                            &w->err) == PST_OK);
-}
-
-static void close_world(struct world *w)
-{
-    uint64_t n_removed = 0, n_bytes = 0;
-    size_t n_held = 0;
-
-    w->what = "the end";
-    CHECK(w,
-          pst_cleanup(w->store, PST_STR(""), 0, 0, NULL, &n_removed, &n_bytes, &w->err) == PST_OK);
-    for (size_t i = 0; i < KEYS; i++) {
-        CHECK(w, version_of_file(w->paths[i]) == w->held[i]);
-        n_held += w->held[i] != 0;
-        free(w->paths[i]);
-    }
-    n_files = 0;
-    assert_int_equal(nftw(w->dir, count_file, 16, FTW_PHYS), 0);
-    CHECK(w, n_files == n_held);
-    for (unsigned i = 0; i < IO_FAULT_CALLS; i++)
-        print_message("%s %lu%s", io_faults_name(i), io_faults_total(i) - w->n_faults_before[i],
-                      i + 1 < IO_FAULT_CALLS ? ", " : " faults\n");
-    print_message("%zu operations done, %zu failed (%zu of them applied all the same), %llu files "
-                  "left over were removed\n",
-                  w->n_ok, w->n_failed, w->n_maybe, (unsigned long long)n_removed);
-    pst_store_free(w->store);
-    pst_context_free(w->context);
-    free(w->body);
 }
 
 /* `kinds`: bits of the faults that must have come, else it tells nothing. */
@@ -450,8 +309,6 @@ static void run_world(const char *dir, const char *scheme, const pst_kv *more, s
     close_world(&w);
     assert_int_equal(count_descriptors(), n_descriptors);
 }
-
-/* ---- tests ------------------------------------------------------------------------------------- */
 
 /* What each plugin does sooner or later. */
 enum {

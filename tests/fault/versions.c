@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "io_faults.h"
@@ -104,6 +105,7 @@ struct watcher {
 static void *watch(void *arg)
 {
     struct watcher *w = arg;
+    const struct timespec pause = {.tv_nsec = 50000};
 
     io_faults_spare_thread();
     for (size_t i = 0; !atomic_load(&w->is_ending) && w->n_seen >= 0; i = (i + 1) % w->n) {
@@ -112,6 +114,7 @@ static void *watch(void *arg)
         if (v == UINT64_MAX)
             fprintf(stderr, "%s: seen as no whole version\n", w->paths[i]);
         w->n_seen = v == UINT64_MAX ? -1 : w->n_seen + (v != 0);
+        nanosleep(&pause, NULL); /* it shares the cores with what it watches */
     }
     return NULL;
 }
