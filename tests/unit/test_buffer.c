@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -121,6 +121,18 @@ static void test_alloc__of_no_bytes_has_no_data(void **state)
     assert_int_equal(stats_of(context).mapped_bytes, 0);
     pst_buffer_unref(buffer);
     pst_context_free(context);
+}
+
+static void test_alloc__works_where_huge_pages_are_off(void **state)
+{
+    (void)state;
+    assert_int_equal(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0), 0);
+    pst_context *context = new_context((pst_context_options){0});
+    pst_buffer *buffer = new_buffer(context, 5 * MIB, 2 * MIB);
+    memset(pst_buffer_writable(buffer), 1, 5 * MIB);
+    pst_buffer_unref(buffer);
+    pst_context_free(context);
+    assert_int_equal(prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0), 0);
 }
 
 static void test_alloc__counts_as_handed_out_until_the_last_reference_goes(void **state)
@@ -238,6 +250,45 @@ static void test_idle__the_oldest_go_when_there_is_more_than_was_allowed(void **
     assert_int_equal(stats_of(context).mapped_bytes, 6 * MIB);
     assert_int_equal(stats_of(context).peak_mapped_bytes, 26 * MIB);
     pst_context_free(context);
+}
+
+static unsigned n_idle_calls;
+
+static void count_idle(void *arg)
+{
+    assert_ptr_equal(arg, &n_idle_calls);
+    n_idle_calls++;
+}
+
+static void test_idle__goes_back_when_nobody_wanted_it_between_two_looks(void **state)
+{
+    const struct pst_memory_source source = {NULL, NULL, NULL};
+    struct pst_arena_stats stats;
+    struct pst_arenas *arenas;
+    struct pst_place old, recent;
+    (void)state;
+    n_idle_calls = 0;
+    assert_int_equal(pst_arenas_new(&source, 64 * MIB, &arenas), 0);
+    pst_arenas_watch(arenas, count_idle, &n_idle_calls);
+    assert_true(pst_arenas_place(arenas, 4 * MIB, 64, &old));
+    assert_true(pst_arenas_place(arenas, 8 * MIB, 64, &recent));
+    pst_place_free(&old, 0);
+    pst_place_free(&recent, 0);
+    assert_int_equal(n_idle_calls, 1); /* one timer is enough */
+    assert_true(pst_arenas_trim(arenas));
+    assert_true(pst_arenas_place(arenas, 8 * MIB, 64, &recent));
+    pst_place_free(&recent, 0);
+    assert_true(pst_arenas_trim(arenas)); /* the first, not the one that was wanted */
+    pst_arenas_stats(arenas, &stats);
+    assert_int_equal(stats.idle_bytes, 8 * MIB);
+    assert_int_equal(stats.mapped_bytes, 8 * MIB);
+    assert_false(pst_arenas_trim(arenas));
+    pst_arenas_stats(arenas, &stats);
+    assert_int_equal(stats.mapped_bytes, 0);
+    assert_true(pst_arenas_place(arenas, 4 * MIB, 64, &old));
+    pst_place_free(&old, 0);
+    assert_int_equal(n_idle_calls, 2);
+    pst_arenas_free(arenas);
 }
 
 /* ---- memory of the host ----------------------------------------------------------------------- */
@@ -634,6 +685,7 @@ int main(void)
         cmocka_unit_test(test_alloc__odd_or_too_large_alignment_is_invalid),
         cmocka_unit_test(test_alloc__more_than_there_can_be_is_no_memory),
         cmocka_unit_test(test_alloc__of_no_bytes_has_no_data),
+        cmocka_unit_test(test_alloc__works_where_huge_pages_are_off),
         cmocka_unit_test(test_alloc__counts_as_handed_out_until_the_last_reference_goes),
         cmocka_unit_test(test_reuse__what_was_released_is_given_out_again),
         cmocka_unit_test(test_reuse__much_larger_arenas_are_not_wasted_on_small_needs),
@@ -641,6 +693,7 @@ int main(void)
             test_reuse__one_small_object_that_stays_does_not_keep_its_arena_from_others),
         cmocka_unit_test(test_reuse__units_that_come_back_join_into_room_for_larger_objects),
         cmocka_unit_test(test_idle__the_oldest_go_when_there_is_more_than_was_allowed),
+        cmocka_unit_test(test_idle__goes_back_when_nobody_wanted_it_between_two_looks),
         cmocka_unit_test(test_host_memory__is_asked_for_and_given_back_in_pairs),
         cmocka_unit_test(test_host_memory__what_is_idle_goes_back_before_memory_is_refused),
         cmocka_unit_test(test_host_memory__misaligned_memory_is_given_back_and_refused),

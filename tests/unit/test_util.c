@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "util/bits.h"
 #include "util/dynbuf.h"
 #include "util/pack.h"
 #include "util/parse.h"
@@ -214,6 +215,36 @@ static void test_region__gives_aligned_zeroed_memory_of_any_size(void **state)
     pst_region_fini(&region);
 }
 
+static uint32_t next_one_by_one(const unsigned char *bits, uint32_t at, uint32_t end, int is_set)
+{
+    while (at < end && bits[at] != is_set)
+        at++;
+    return at;
+}
+
+static void test_bits__runs_are_marked_and_found_like_one_by_one(void **state)
+{
+    enum { N = 200 };
+    unsigned char model[N] = {0};
+    uint64_t words[4] = {0}, seed = 1;
+
+    (void)state;
+    for (int round = 0; round < 400; round++) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        uint32_t first = (uint32_t)(seed >> 33) % N;
+        uint32_t n = (uint32_t)(seed >> 45) % (N - first + 1);
+        int is_set = (int)(seed >> 62 & 1);
+        pst_bits_mark(words, first, n, is_set);
+        memset(model + first, is_set, n);
+        for (uint32_t at = 0; at <= N; at += 7) {
+            for (is_set = 0; is_set < 2; is_set++)
+                assert_int_equal(pst_bits_next(words, at, N, is_set),
+                                 next_one_by_one(model, at, N, is_set));
+        }
+    }
+    assert_int_equal(words[3] >> 8, 0); /* nothing beyond the last bit */
+}
+
 static void test_pack__makes_rows_and_strings_one_block(void **state)
 {
     struct row {
@@ -284,6 +315,7 @@ int main(void)
         cmocka_unit_test(test_dynbuf__grows_over_many_small_appends),
         cmocka_unit_test(test_strlist__sorts_by_bytes_and_has_a_ceiling),
         cmocka_unit_test(test_region__gives_aligned_zeroed_memory_of_any_size),
+        cmocka_unit_test(test_bits__runs_are_marked_and_found_like_one_by_one),
         cmocka_unit_test(test_pack__makes_rows_and_strings_one_block),
         cmocka_unit_test(test_siphash__gives_the_authors_vectors),
         cmocka_unit_test(test_text__case_is_that_of_ascii_alone),

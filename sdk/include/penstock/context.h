@@ -59,7 +59,8 @@ typedef struct pst_context_options {
     void *(*memory_map)(void *arg, size_t bytes);
     void (*memory_unmap)(void *arg, void *memory, size_t bytes);
     void *memory_arg, *reserved1;
-    uint64_t idle_memory_bytes; /* kept for reuse while unused; 0: as much as the budget */
+    uint64_t idle_memory_bytes; /* most that is kept for reuse while unused, for at most 10 seconds;
+                                 * 0: as much as the budget */
 } pst_context_options;
 
 /* Make a context. `options` may be NULL. Threads start on first use.

@@ -5,7 +5,7 @@
  * and an object takes the first run of free units that is long enough. Units that come back are used
  * again at once, so one small object that lives long keeps its own units, not its arena, from the next
  * (docs/adr/0010). Larger objects have an arena of their own. An arena without objects is idle: kept for
- * reuse up to a bound in bytes, the oldest given back first.
+ * reuse up to a bound in bytes, the oldest given back first, and for a few seconds (pst_arenas_trim).
  *
  * When the kernel, or the host's function, has no memory, all idle arenas are given back and it is asked
  * once more. Huge pages are advice: where they are refused or switched off everything works, slower.
@@ -25,6 +25,7 @@
 #include <sys/mman.h>
 
 #include "core/fault.h"
+#include "util/bits.h"
 #include "util/mutex.h"
 #include "util/ring.h"
 
@@ -32,7 +33,6 @@
 #define N_SIZES                                                                                    \
     44u /* classes of idle arenas: powers of two, from 2 MiB to what SIZE_MAX / 2 holds */
 #define LOOK_MAX 16u
-#define WORD_BITS 64u
 
 /* How an arena that is shared is cut. */
 struct grain {
@@ -51,11 +51,12 @@ struct pst_arena {
     struct {
         struct pst_ring link;      /* idle: in `idle` by size; shared with room: in `roomy` */
         struct pst_ring age;       /* idle: in `by_age` */
+        uint64_t idle_since;       /* the number of trims before it became idle */
         const struct grain *grain; /* NULL while it is idle or belongs to one object */
         uint32_t n_units, n_used;
-        uint32_t run_max;                     /* no run of free units is longer */
-        uint32_t low;                         /* no unit below it is free */
-        uint64_t used[MAX_UNITS / WORD_BITS]; /* all 0 in an arena without objects */
+        uint32_t run_max;              /* no run of free units is longer */
+        uint32_t low;                  /* no unit below it is free */
+        uint64_t used[MAX_UNITS / 64]; /* all 0 in an arena without objects */
     } locked;
 };
 
@@ -69,6 +70,9 @@ struct pst_arenas {
         struct pst_ring roomy[N_GRAINS]; /* shared arenas with free units */
         struct pst_ring idle[N_SIZES];   /* by size, the newest first */
         struct pst_ring by_age;          /* idle ones, the oldest first */
+        uint64_t n_trims;
+        void (*on_idle)(void *arg);
+        void *on_idle_arg;
     } locked;
 };
 
@@ -185,6 +189,9 @@ static void retire_locked(struct pst_arena *arena, struct pst_ring *gone)
         give_up_locked(arena, gone);
         return;
     }
+    if (arenas->locked.on_idle && pst_ring_is_empty(&arenas->locked.by_age))
+        arenas->locked.on_idle(arenas->locked.on_idle_arg);
+    arena->locked.idle_since = arenas->locked.n_trims;
     pst_ring_add_first(&arenas->locked.idle[size_class(arena->map_bytes)], &arena->locked.link);
     pst_ring_add_last(&arenas->locked.by_age, &arena->locked.age);
     arenas->locked.idle_bytes += arena->map_bytes;
@@ -255,50 +262,20 @@ static struct pst_arena *get_arena_locked(struct pst_arenas *arenas, size_t map_
 
 /* ---- units of shared arenas ------------------------------------------------------------------- */
 
-/* The first unit from `at` on, below `end`, that is used (or free); `end` if there is none. */
-static uint32_t next_unit(const uint64_t *used, uint32_t at, uint32_t end, int is_used)
-{
-    while (at < end) {
-        uint64_t word = is_used ? used[at / WORD_BITS] : ~used[at / WORD_BITS];
-        word >>= at % WORD_BITS;
-        if (word != 0) {
-            at += (uint32_t)__builtin_ctzll(word);
-            return at < end ? at : end;
-        }
-        at = (at / WORD_BITS + 1) * WORD_BITS;
-    }
-    return end;
-}
-
-static void mark_units(uint64_t *used, uint32_t first, uint32_t n, int is_used)
-{
-    while (n > 0) {
-        uint32_t bit = first % WORD_BITS;
-        uint32_t span = WORD_BITS - bit < n ? WORD_BITS - bit : n;
-        uint64_t mask = (span == WORD_BITS ? UINT64_MAX : ((uint64_t)1 << span) - 1) << bit;
-        if (is_used)
-            used[first / WORD_BITS] |= mask;
-        else
-            used[first / WORD_BITS] &= ~mask;
-        first += span;
-        n -= span;
-    }
-}
-
 /* Find `n` free units from a multiple of `step` on. Returns n_units of the arena if there are none. */
 static uint32_t find_run_locked(struct pst_arena *arena, uint32_t n, uint32_t step)
 {
     const uint32_t end = arena->locked.n_units;
     const uint64_t *used = arena->locked.used;
-    uint32_t longest = 0, at = next_unit(used, arena->locked.low, end, 0);
+    uint32_t longest = 0, at = pst_bits_next(used, arena->locked.low, end, 0);
     arena->locked.low = at;
     while (at < end) {
         uint32_t start = (at + step - 1) / step * step;
-        if (end - at >= start - at + n && next_unit(used, at, start + n, 1) == start + n)
+        if (end - at >= start - at + n && pst_bits_next(used, at, start + n, 1) == start + n)
             return start;
-        uint32_t stop = next_unit(used, at, end, 1);
+        uint32_t stop = pst_bits_next(used, at, end, 1);
         longest = stop - at > longest ? stop - at : longest;
-        at = next_unit(used, stop, end, 0);
+        at = pst_bits_next(used, stop, end, 0);
     }
     arena->locked.run_max = longest;
     return end;
@@ -326,7 +303,7 @@ static int take_units_locked(struct pst_arena *arena, uint32_t n, uint32_t step,
     uint32_t first = find_run_locked(arena, n, step);
     if (first == arena->locked.n_units)
         return 0;
-    mark_units(arena->locked.used, first, n, 1);
+    pst_bits_mark(arena->locked.used, first, n, 1);
     arena->locked.n_used += n;
     if (arena->locked.n_used == arena->locked.n_units)
         pst_ring_remove(&arena->locked.link); /* no room: found again through its objects */
@@ -405,7 +382,7 @@ static void free_units_locked(const struct pst_place *place, struct pst_ring *go
 {
     struct pst_arena *arena = place->arena;
     int was_full = arena->locked.n_used == arena->locked.n_units;
-    mark_units(arena->locked.used, place->first, place->n_units, 0);
+    pst_bits_mark(arena->locked.used, place->first, place->n_units, 0);
     arena->locked.n_used -= place->n_units;
     arena->locked.run_max = arena->locked.n_units - arena->locked.n_used;
     if (place->first < arena->locked.low)
@@ -474,6 +451,33 @@ void pst_arenas_free(struct pst_arenas *arenas)
     unmap_list(&gone);
     if (is_last)
         destroy(arenas);
+}
+
+void pst_arenas_watch(struct pst_arenas *arenas, void (*on_idle)(void *arg), void *arg)
+{
+    pthread_mutex_lock(&arenas->mutex);
+    arenas->locked.on_idle = on_idle;
+    arenas->locked.on_idle_arg = arg;
+    pthread_mutex_unlock(&arenas->mutex);
+}
+
+int pst_arenas_trim(struct pst_arenas *arenas)
+{
+    struct pst_ring gone, *by_age = &arenas->locked.by_age;
+    pst_ring_init(&gone);
+    pthread_mutex_lock(&arenas->mutex);
+    while (!pst_ring_is_empty(by_age)) {
+        struct pst_arena *oldest = PST_RING_ENTRY(by_age->next, struct pst_arena, locked.age);
+        if (oldest->locked.idle_since == arenas->locked.n_trims)
+            break;
+        leave_idle_locked(oldest);
+        give_up_locked(oldest, &gone);
+    }
+    arenas->locked.n_trims++;
+    int has_idle = !pst_ring_is_empty(by_age);
+    pthread_mutex_unlock(&arenas->mutex);
+    unmap_list(&gone);
+    return has_idle;
 }
 
 void pst_arenas_stats(struct pst_arenas *arenas, struct pst_arena_stats *out)

@@ -28,6 +28,7 @@
 #define MAX_ATTEMPTS 5u
 #define FIRST_READ_BYTES ((uint64_t)8 << 20)
 #define END_WAIT_NS 1000000000u
+#define TRIM_NS 5000000000u /* idle memory stays for one to two of these */
 
 struct pst_context {
     atomic_uint refs; /* the application, each store handle and queue */
@@ -178,6 +179,8 @@ static void destroy_core(struct pst_core *core)
     uint64_t deadline_ns = pst_now_ns() + END_WAIT_NS;
     pst_pool_free(core->blocking, deadline_ns);
     pst_pool_free(core->cpu, deadline_ns);
+    if (core->arenas) /* buffers that are out may end at any time: not with a timer of ours */
+        pst_arenas_watch(core->arenas, NULL, NULL);
     pst_reactor_free(core->reactor);
     pst_registry_free(core->registry);
     pst_arenas_free(core->arenas);
@@ -185,6 +188,19 @@ static void destroy_core(struct pst_core *core)
     pst_log_fini(&core->log);
     pthread_mutex_destroy(&core->mutex);
     free(core);
+}
+
+static void on_idle(void *arg)
+{
+    struct pst_core *core = arg;
+    pst_reactor_arm(core->reactor, &core->trim_timer, pst_now_ns() + TRIM_NS);
+}
+
+static void run_trim(void *arg)
+{
+    struct pst_core *core = arg;
+    if (pst_arenas_trim(core->arenas))
+        on_idle(core);
 }
 
 static void run_destroy(void *arg)
@@ -204,6 +220,8 @@ static pst_rc build_core(const pst_context_options *config, struct pst_core **ou
     core->config = *config;
     core->end_timer.fn = run_destroy;
     core->end_timer.arg = core;
+    core->trim_timer.fn = run_trim;
+    core->trim_timer.arg = core;
     atomic_init(&core->refs, 1);
     pthread_mutex_init(&core->mutex, NULL);
     pst_log_init(&core->log, config->log, config->log_arg, config->log_level);
@@ -222,6 +240,7 @@ static pst_rc build_core(const pst_context_options *config, struct pst_core **ou
         destroy_core(core);
         return rc;
     }
+    pst_arenas_watch(core->arenas, on_idle, core);
     pst_share_init(core->cpu, &core->cpu_share);
     core->cpu_share.max_running = config->cpu_threads;
     pst_share_init(core->blocking, &core->common_share);

@@ -31,7 +31,8 @@ struct pst_core {
     struct pst_arenas *arenas;
     struct pst_registry *registry;
     struct pst_reactor *reactor;
-    struct pst_timer end_timer; /* the last reference went where it must not be ended */
+    struct pst_timer trim_timer; /* gives idle memory back */
+    struct pst_timer end_timer;  /* the last reference went where it must not be ended */
     struct pst_pool *blocking, *cpu;
     struct pst_share cpu_share, common_share;
     atomic_ullong next_op_id;
