@@ -1,5 +1,5 @@
-/* reader_state.h - one reader, shared by reader.c (delivery), reader_window.c (ranges ahead) and
- * reader_decode.c (decompression on the way). */
+/* reader_state.h - one reader, shared by reader.c (delivery), reader_window.c (ranges ahead),
+ * reader_take.c (the next of them) and reader_decode.c (decompression on the way). */
 #ifndef PST_IO_READER_STATE_H
 #define PST_IO_READER_STATE_H
 
@@ -88,13 +88,6 @@ pst_rc pst_reader_plan(uint64_t budget_bytes, const pst_limits *limits,
 /* Start the first range. Errors: NO_MEMORY. */
 pst_rc pst_reader_start(struct pst_reader *reader);
 
-/* Take the next range, waiting for it; the piece at hand must be empty. With *is_end 1 there is none.
- * The piece's checks are done: it is of the pinned version and as long as it must be. */
-pst_rc pst_reader_take(struct pst_reader *reader, const struct pst_limit *limit, int *is_end);
-
-/* Was the last range taken? */
-int pst_reader_is_last(struct pst_reader *reader);
-
 /* Keep as many ranges ahead as the plan and the budget allow. */
 void pst_reader_top_up(struct pst_reader *reader);
 
@@ -105,6 +98,25 @@ void pst_reader_drop_piece(struct pst_reader *reader);
 void pst_reader_stop(struct pst_reader *reader, int is_closing);
 
 void pst_reader_unref(struct pst_reader *reader);
+
+/* When nothing is under way, since there was no room for it: wait for some and launch the next range.
+ * Errors: CANCELLED, DEADLINE, NO_MEMORY. */
+pst_rc pst_reader_launch_head(struct pst_reader *reader, const struct pst_limit *limit);
+
+/* Empty a slot whose range has ended. */
+struct pst_reader_part pst_reader_clear_locked(struct pst_reader_part *part);
+
+/* Release what was in a slot; without the lock. */
+void pst_reader_drop_part(struct pst_reader_part part);
+
+/* ---- reader_take.c ------------------------------------------------------------------------------ */
+
+/* Take the next range, waiting for it; the piece at hand must be empty. With *is_end 1 there is none.
+ * The piece's checks are done: it is of the pinned version and as long as it must be. */
+pst_rc pst_reader_take(struct pst_reader *reader, const struct pst_limit *limit, int *is_end);
+
+/* Was the last range taken? */
+int pst_reader_is_last(struct pst_reader *reader);
 
 /* Fail for good: `cause` (NULL: the text of rc) with operation and key before it. Returns rc. */
 pst_rc pst_reader_fail(struct pst_reader *reader, pst_rc rc, const pst_error *cause);

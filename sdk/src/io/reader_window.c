@@ -98,15 +98,14 @@ void pst_reader_drop_piece(struct pst_reader *reader)
     release_idle(reader, piece.budget_bytes);
 }
 
-/* Empty a slot whose range has ended; the caller drops the result once it has unlocked. */
-static struct pst_reader_part clear_locked(struct pst_reader_part *part)
+struct pst_reader_part pst_reader_clear_locked(struct pst_reader_part *part)
 {
     struct pst_reader_part was = *part;
     *part = (struct pst_reader_part){.reader = was.reader};
     return was;
 }
 
-static void drop_part(struct pst_reader_part part)
+void pst_reader_drop_part(struct pst_reader_part part)
 {
     pst_buffer_unref(part.buffer);
     release_idle(part.reader, part.budget_bytes);
@@ -126,11 +125,11 @@ void pst_reader_stop(struct pst_reader *reader, int is_closing)
         if (part->get && !part->is_ready)
             running[n_running++] = pst_get_ref(part->get);
         else if (part->get && is_closing)
-            ended[n_ended++] = clear_locked(part);
+            ended[n_ended++] = pst_reader_clear_locked(part);
     }
     pthread_mutex_unlock(&reader->gate.mutex);
     for (uint32_t i = 0; i < n_ended; i++)
-        drop_part(ended[i]);
+        pst_reader_drop_part(ended[i]);
     for (uint32_t i = 0; i < n_running; i++) {
         pst_get_stop(running[i], PST_E_CANCELLED);
         pst_get_unref(running[i]);
@@ -224,24 +223,70 @@ static struct pst_get *launch_locked(struct pst_reader *reader, uint64_t length)
     return pst_get_ref(part->get);
 }
 
-void pst_reader_top_up(struct pst_reader *reader)
+/* Ranges that were launched and are still to be started, without the lock. */
+struct launches {
+    struct pst_get *gets[PST_READ_IN_FLIGHT_MAX];
+    uint32_t n;
+    uint64_t unused_bytes; /* of the budget */
+};
+
+static void launch_ahead_locked(struct pst_reader *reader, struct launches *out)
 {
     struct pst_budget *budget = &reader->port->core->budget;
     for (;;) {
-        struct pst_get *get = NULL;
-        pthread_mutex_lock(&reader->gate.mutex);
         uint64_t length = next_length_locked(reader);
-        int is_reserved = length > 0 && pst_budget_try(budget, length);
-        if (is_reserved)
-            get = launch_locked(reader, length);
-        pthread_mutex_unlock(&reader->gate.mutex);
-        if (is_reserved && !get)
-            pst_budget_release(budget, length);
-        if (!get)
+        if (length == 0 || !pst_budget_try(budget, length))
             return;
-        pst_get_start(get);
-        pst_get_unref(get);
+        struct pst_get *get = launch_locked(reader, length);
+        if (!get) {
+            out->unused_bytes = length;
+            return;
+        }
+        out->gets[out->n++] = get;
     }
+}
+
+static void start(struct pst_reader *reader, const struct launches *launches)
+{
+    if (launches->unused_bytes > 0)
+        pst_budget_release(&reader->port->core->budget, launches->unused_bytes);
+    for (uint32_t i = 0; i < launches->n; i++) {
+        pst_get_start(launches->gets[i]);
+        pst_get_unref(launches->gets[i]);
+    }
+}
+
+void pst_reader_top_up(struct pst_reader *reader)
+{
+    struct launches launches = {.n = 0};
+    pthread_mutex_lock(&reader->gate.mutex);
+    launch_ahead_locked(reader, &launches);
+    pthread_mutex_unlock(&reader->gate.mutex);
+    start(reader, &launches);
+}
+
+pst_rc pst_reader_launch_head(struct pst_reader *reader, const struct pst_limit *limit)
+{
+    struct pst_budget *budget = &reader->port->core->budget;
+    pthread_mutex_lock(&reader->gate.mutex);
+    int is_missing = reader->locked.n_launched == reader->locked.n_taken;
+    uint64_t length = is_missing ? next_length_locked(reader) : 0;
+    pthread_mutex_unlock(&reader->gate.mutex);
+    if (length == 0)
+        return PST_OK;
+    pst_rc rc = pst_room_reserve(budget, length, limit);
+    if (rc != PST_OK)
+        return rc;
+    pthread_mutex_lock(&reader->gate.mutex);
+    struct pst_get *get = launch_locked(reader, length);
+    pthread_mutex_unlock(&reader->gate.mutex);
+    if (!get) {
+        pst_budget_release(budget, length);
+        return PST_E_NO_MEMORY;
+    }
+    pst_get_start(get);
+    pst_get_unref(get);
+    return PST_OK;
 }
 
 pst_rc pst_reader_start(struct pst_reader *reader)
@@ -318,8 +363,8 @@ static void on_done(struct pst_get *get, pst_rc rc)
     struct pst_reader *reader = part->reader;
     struct pst_budget *budget = &reader->port->core->budget;
     const struct pst_get_outcome *outcome = pst_get_outcome_of(get);
-    struct pst_get *again = NULL;
-    int is_first = part->is_late;
+    struct launches launches = {.n = 0};
+    int is_first = part->is_late, is_again = 0;
     if (is_first && rc == PST_OK)
         adopt(part, get);
     if (part->budget_bytes > 0)
@@ -331,215 +376,24 @@ static void on_done(struct pst_get *get, pst_rc rc)
     if (rc != PST_OK)
         reader->locked.is_stopped = 1;
     if (is_first && rc == PST_OK && learn_locked(reader, part, outcome)) {
-        dropped = clear_locked(part);
-        again = read_whole_locked(reader, part);
-        if (!again) {
+        dropped = pst_reader_clear_locked(part);
+        launches.gets[0] = read_whole_locked(reader, part);
+        is_again = launches.gets[0] != NULL;
+        launches.n = is_again ? 1 : 0;
+        if (!is_again) {
             part->rc = PST_E_NO_MEMORY;
             part->get = pst_get_ref(get);
             part->is_ready = reader->locked.is_stopped = 1;
         }
+    } else if (is_first) {
+        launch_ahead_locked(reader, &launches); /* now, while nobody can have taken the first */
     }
-    if (reader->locked.is_closing && !again)
-        dropped = clear_locked(part);
+    if (reader->locked.is_closing && !is_again)
+        dropped = pst_reader_clear_locked(part);
     pthread_cond_signal(&reader->gate.changed);
     pthread_mutex_unlock(&reader->gate.mutex);
     if (dropped.reader)
-        drop_part(dropped);
-    if (again) {
-        pst_get_start(again);
-        pst_get_unref(again);
-    } else if (is_first) {
-        pst_reader_top_up(reader);
-    }
+        pst_reader_drop_part(dropped);
+    start(reader, &launches);
     pst_reader_unref(reader);
-}
-
-/* ---- taking ------------------------------------------------------------------------------------ */
-
-pst_rc pst_reader_fail(struct pst_reader *reader, pst_rc rc, const pst_error *cause)
-{
-    reader->rc = pst_fail_at(reader->port, "GET", reader->key, rc, cause, &reader->error);
-    pst_reader_stop(reader, 0);
-    return reader->rc;
-}
-
-int pst_reader_is_last(struct pst_reader *reader)
-{
-    pthread_mutex_lock(&reader->gate.mutex);
-    int is_so = reader->locked.n_launched == reader->locked.n_taken && reader->locked.is_learned &&
-                reader->locked.next >= reader->locked.end;
-    pthread_mutex_unlock(&reader->gate.mutex);
-    return is_so;
-}
-
-/* The next range's length if none is under way or waits, else 0. */
-static uint64_t missing_locked(struct pst_reader *reader)
-{
-    return reader->locked.n_launched == reader->locked.n_taken ? next_length_locked(reader) : 0;
-}
-
-/* Nothing is under way since there was no room for it: wait for some, then launch the next range. */
-static pst_rc launch_head(struct pst_reader *reader, const struct pst_limit *limit)
-{
-    struct pst_budget *budget = &reader->port->core->budget;
-    struct pst_get *get = NULL;
-    pthread_mutex_lock(&reader->gate.mutex);
-    uint64_t length = missing_locked(reader);
-    pthread_mutex_unlock(&reader->gate.mutex);
-    if (length == 0)
-        return PST_OK;
-    pst_rc rc = pst_room_reserve(budget, length, limit);
-    if (rc != PST_OK)
-        return pst_reader_fail(reader, rc, NULL);
-    pthread_mutex_lock(&reader->gate.mutex);
-    int is_missing = missing_locked(reader) ==
-                     length; /* or the first range's end has launched it */
-    if (is_missing)
-        get = launch_locked(reader, length);
-    pthread_mutex_unlock(&reader->gate.mutex);
-    if (!get)
-        pst_budget_release(budget, length);
-    if (is_missing && !get)
-        return pst_reader_fail(reader, PST_E_NO_MEMORY, NULL);
-    if (get)
-        pst_get_start(get);
-    pst_get_unref(get);
-    return PST_OK;
-}
-
-static pst_rc fail_changed(struct pst_reader *reader)
-{
-    pst_error cause = PST_ERROR_INIT;
-    pst_fail(&cause, PST_E_CHANGED, "the object changed while it was read");
-    return pst_reader_fail(reader, PST_E_CHANGED, &cause);
-}
-
-static pst_rc fail_unpinned(struct pst_reader *reader)
-{
-    pst_error cause = PST_ERROR_INIT;
-    uint64_t size = reader->locked.object_size;
-    if (size == PST_UNKNOWN)
-        pst_fail(&cause, PST_E_OVER_BUDGET,
-                 "without a strong etag it must come by one request, and is larger than the memory "
-                 "budget of %llu bytes",
-                 (unsigned long long)reader->port->core->budget.limit_bytes);
-    else
-        pst_fail(
-            &cause, PST_E_OVER_BUDGET,
-            "without a strong etag its %llu bytes must come by one request, the memory budget is "
-            "%llu bytes",
-            (unsigned long long)size, (unsigned long long)reader->port->core->budget.limit_bytes);
-    return pst_reader_fail(reader, PST_E_OVER_BUDGET, &cause);
-}
-
-/* Is it of the version that the first one was of, and as long as it must be? */
-static pst_rc check_part(struct pst_reader *reader, const struct pst_reader_part *part)
-{
-    const struct pst_get_outcome *outcome = pst_get_outcome_of(part->get);
-    if (part->rc == PST_E_PRECONDITION && !part->is_late)
-        return fail_changed(reader);
-    if (part->rc == PST_E_OVER_BUDGET && reader->locked.is_whole)
-        return fail_unpinned(reader);
-    if (part->rc != PST_OK) {
-        pst_reader_stop(reader, 0);
-        if (outcome->error->code != part->rc)
-            return pst_reader_fail(reader, part->rc, NULL);
-        pst_error_copy(&reader->error, outcome->error);
-        return reader->rc = part->rc;
-    }
-    if (part->is_late)
-        return PST_OK;
-    if (outcome->object_size != reader->locked.object_size ||
-        outcome->etag.len != reader->locked.etag_len ||
-        (outcome->etag.len > 0 &&
-         memcmp(outcome->etag.ptr, reader->locked.etag, outcome->etag.len) != 0) ||
-        (outcome->n_read != part->length && !reader->locked.is_sequential))
-        return fail_changed(reader);
-    return PST_OK;
-}
-
-/* What of the range that was asked for lies beyond the end? */
-static pst_rc check_exact(struct pst_reader *reader, uint64_t n_delivered, int is_last)
-{
-    pst_error cause = PST_ERROR_INIT;
-    uint64_t size = reader->locked.object_size;
-    if (!(reader->flags & PST_READ_EXACT) || reader->length == PST_UNKNOWN)
-        return PST_OK;
-    if (size == PST_UNKNOWN && is_last)
-        size = reader->offset + n_delivered;
-    if (size == PST_UNKNOWN || (reader->offset <= size && reader->length <= size - reader->offset))
-        return PST_OK;
-    pst_fail(&cause, PST_E_RANGE,
-             "range of %llu bytes at %llu goes beyond the end: the object has %llu bytes",
-             (unsigned long long)reader->length, (unsigned long long)reader->offset,
-             (unsigned long long)size);
-    return pst_reader_fail(reader, PST_E_RANGE, &cause);
-}
-
-/* Add what the range tells to what is told of the whole. */
-static void note_part(struct pst_reader *reader, const struct pst_get_outcome *outcome)
-{
-    pst_read_info *info = &reader->info;
-    info->n_ranges += outcome->n_ranges;
-    info->n_retries += outcome->n_retries;
-    info->n_hedges += outcome->n_hedges;
-    info->n_hedges_won += outcome->n_hedges_won;
-    uint64_t longest = outcome->part_bytes > 0 ? outcome->part_bytes : outcome->n_read;
-    if (longest > info->part_bytes)
-        info->part_bytes = longest;
-    reader->stored_crc32c = pst_crc32c_combine(reader->stored_crc32c, outcome->crc32c,
-                                               outcome->n_read);
-    reader->stored_bytes += outcome->n_read;
-    if (outcome->is_verified)
-        reader->agreed_bytes += outcome->n_read;
-    if (outcome->has_store_crc32c && !reader->has_store_crc32c) {
-        reader->has_store_crc32c = 1;
-        reader->store_crc32c = outcome->store_crc32c;
-    }
-}
-
-pst_rc pst_reader_take(struct pst_reader *reader, const struct pst_limit *limit, int *is_end)
-{
-    struct pst_reader_part part;
-    pst_rc rc = PST_OK;
-    *is_end = 0;
-    pst_reader_top_up(reader);
-    if (pst_reader_is_last(reader)) {
-        *is_end = 1;
-        return PST_OK;
-    }
-    rc = launch_head(reader, limit);
-    if (rc != PST_OK)
-        return rc;
-    pthread_mutex_lock(&reader->gate.mutex);
-    struct pst_reader_part *head = slot(reader, reader->locked.n_taken);
-    while (!head->is_ready && rc == PST_OK)
-        rc = pst_gate_sleep(&reader->gate, limit);
-    if (rc == PST_OK) {
-        part = clear_locked(head);
-        reader->locked.n_taken++;
-    }
-    pthread_mutex_unlock(&reader->gate.mutex);
-    if (rc != PST_OK)
-        return pst_reader_fail(reader, rc, NULL);
-    rc = check_part(reader, &part);
-    uint64_t n = rc == PST_OK ? pst_get_outcome_of(part.get)->n_read : 0;
-    if (rc == PST_OK && reader->locked.is_sequential && n < part.length) {
-        pthread_mutex_lock(&reader->gate.mutex);
-        reader->locked.next = reader->locked.end = part.offset + n;
-        pthread_mutex_unlock(&reader->gate.mutex);
-    }
-    if (rc == PST_OK)
-        rc = check_exact(reader, part.offset + n - reader->offset, pst_reader_is_last(reader));
-    if (rc != PST_OK) {
-        drop_part(part);
-        return rc;
-    }
-    note_part(reader, pst_get_outcome_of(part.get));
-    if (!part.is_late)
-        pst_buffer_set_size(part.buffer, (size_t)n);
-    reader->piece = (struct pst_reader_piece){
-        .buffer = part.buffer, .n = (size_t)n, .budget_bytes = part.budget_bytes};
-    pst_get_unref(part.get);
-    return PST_OK;
 }
