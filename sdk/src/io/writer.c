@@ -113,6 +113,11 @@ pst_rc pst_writer_check(const struct pst_writer *writer, int is_write, pst_error
         return pst_fail(err, PST_E_CANCELLED, "the writer was cancelled");
     if (is_write && writer->state != PST_WRITER_OPEN)
         return pst_fail(err, PST_E_INVALID, "the writer was finalized");
+    /* Looked at before anything is done, since what is quick would be done in spite of it. */
+    if (writer->state != PST_WRITER_DONE && writer->call.cancel &&
+        pst_cancel_fired(writer->call.cancel))
+        return pst_fail_at(writer->port, "PUT", pst_sink_key(writer->sink), PST_E_CANCELLED, NULL,
+                           err);
     return PST_OK;
 }
 
