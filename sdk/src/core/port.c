@@ -191,6 +191,48 @@ void pst_port_unref(struct pst_port *port)
 
 /* ---- the line --------------------------------------------------------------------------------- */
 
+static struct pst_task_line *line_of(struct pst_task *task)
+{
+    return task->is_late ? &task->port->locked.late : &task->port->locked.ready;
+}
+
+void pst_port_push_back_locked(struct pst_task *task)
+{
+    struct pst_task_line *line = line_of(task);
+    task->next_waiting = NULL;
+    task->prev_waiting = line->last;
+    if (line->last)
+        line->last->next_waiting = task;
+    else
+        line->first = task;
+    line->last = task;
+}
+
+void pst_port_push_front_locked(struct pst_task *task)
+{
+    struct pst_task_line *line = line_of(task);
+    task->prev_waiting = NULL;
+    task->next_waiting = line->first;
+    if (line->first)
+        line->first->prev_waiting = task;
+    else
+        line->last = task;
+    line->first = task;
+}
+
+void pst_port_leave_line_locked(struct pst_task *task)
+{
+    struct pst_task_line *line = line_of(task);
+    if (task->prev_waiting)
+        task->prev_waiting->next_waiting = task->next_waiting;
+    else
+        line->first = task->next_waiting;
+    if (task->next_waiting)
+        task->next_waiting->prev_waiting = task->prev_waiting;
+    else
+        line->last = task->prev_waiting;
+}
+
 static struct pst_task *take_locked(struct pst_port *port)
 {
     struct pst_task *ready = port->locked.ready.first, *late = port->locked.late.first;
@@ -203,7 +245,7 @@ static struct pst_task *take_locked(struct pst_port *port)
     if (!task)
         return NULL;
     port->locked.was_ready = task == ready;
-    pst_task_leave_line_locked(task);
+    pst_port_leave_line_locked(task);
     port->locked.n_at_plugin++;
     port->locked.n_late += task->is_late ? 1 : 0;
     task->locked.state = PST_TASK_SUBMITTING;

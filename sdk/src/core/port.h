@@ -53,6 +53,12 @@ pst_rc pst_port_open(struct pst_core *core, const struct pst_loaded *loaded, pst
                      pst_str authority, const struct pst_resolved *options, struct pst_port **out,
                      pst_error *err);
 
+/* For task.c, with port->mutex held: join the task's line at its end, or at its front after BUSY; take it
+ * out of the line. */
+void pst_port_push_back_locked(struct pst_task *task);
+void pst_port_push_front_locked(struct pst_task *task);
+void pst_port_leave_line_locked(struct pst_task *task);
+
 /* Submit what waits, as far as the cap allows. Never call it on top of plugin code: pst_stack_kick
  * knows when. */
 void pst_port_pump(struct pst_port *port);

@@ -22,95 +22,19 @@
 #include "core/fault.h"
 #include "core/port.h"
 #include "core/stack.h"
-
-struct pst_task_chunk {
-    struct pst_task_chunk *next;
-    size_t used, cap;
-    _Alignas(16) char bytes[];
-};
-
-#define CHUNK_BYTES 960u /* with the header below 1032 bytes: malloc keeps such per thread */
-
-const char *pst_slot_name(enum pst_slot slot)
-{
-    static const char *const names[] = {
-        [PST_SLOT_READ] = "GET",
-        [PST_SLOT_STAT] = "STAT",
-        [PST_SLOT_PUT] = "PUT",
-        [PST_SLOT_COPY] = "COPY",
-        [PST_SLOT_RENAME] = "RENAME",
-        [PST_SLOT_REMOVE] = "DELETE",
-        [PST_SLOT_LIST] = "LIST",
-        [PST_SLOT_LIST_OPEN] = "LIST",
-        [PST_SLOT_LIST_PAGE] = "LIST",
-        [PST_SLOT_UPLOAD_OPEN] = "PUT",
-        [PST_SLOT_UPLOAD_PART] = "PUT part",
-        [PST_SLOT_UPLOAD_COMMIT] = "PUT commit",
-        [PST_SLOT_UPLOAD_ABORT] = "PUT abort",
-        [PST_SLOT_CONTAINER_CREATE] = "CREATE CONTAINER",
-        [PST_SLOT_CONTAINER_DELETE] = "DELETE CONTAINER",
-        [PST_SLOT_PRESIGN] = "PRESIGN",
-        [PST_SLOT_CLEANUP] = "CLEANUP",
-    };
-    return names[slot];
-}
-
-int pst_slot_writes(enum pst_slot slot)
-{
-    switch (slot) {
-    case PST_SLOT_PUT:
-    case PST_SLOT_COPY:
-    case PST_SLOT_RENAME:
-    case PST_SLOT_REMOVE:
-    case PST_SLOT_UPLOAD_COMMIT:
-    case PST_SLOT_CONTAINER_CREATE:
-    case PST_SLOT_CONTAINER_DELETE:
-        return 1;
-    default:
-        return 0;
-    }
-}
+#include "core/task_call.h"
+#include "util/chunk.h"
 
 /* ---- memory ----------------------------------------------------------------------------------- */
 
-static void *chunk_alloc(struct pst_task_chunk **chunks, size_t size)
-{
-    struct pst_task_chunk *chunk = *chunks;
-    if (size > SIZE_MAX / 2)
-        return NULL;
-    size = (size + 15) / 16 * 16;
-    if (!chunk || chunk->cap - chunk->used < size) {
-        size_t cap = size > CHUNK_BYTES ? size : CHUNK_BYTES;
-        chunk = malloc(sizeof(*chunk) + cap);
-        if (!chunk)
-            return NULL;
-        chunk->used = 0;
-        chunk->cap = cap;
-        chunk->next = *chunks;
-        *chunks = chunk;
-    }
-    void *at = chunk->bytes + chunk->used;
-    chunk->used += size;
-    return at;
-}
-
-static void free_chunks(struct pst_task_chunk **chunks)
-{
-    while (*chunks) {
-        struct pst_task_chunk *next = (*chunks)->next;
-        free(*chunks);
-        *chunks = next;
-    }
-}
-
 void *pst_task_alloc(struct pst_task *task, size_t size)
 {
-    return chunk_alloc(&task->chunks, size);
+    return pst_chunk_alloc(&task->chunks, size);
 }
 
 void *pst_task_keep(struct pst_task *task, const void *bytes, size_t size)
 {
-    void *copy = chunk_alloc(&task->kept, size);
+    void *copy = pst_chunk_alloc(&task->kept, size);
     if (copy && bytes && size > 0)
         memcpy(copy, bytes, size);
     return copy;
@@ -171,54 +95,10 @@ void pst_task_unref(struct pst_task *task)
     if (!task || atomic_fetch_sub_explicit(&task->refs, 1, memory_order_acq_rel) != 1)
         return;
     struct pst_port *port = task->port;
-    free_chunks(&task->chunks);
-    free_chunks(&task->kept);
+    pst_chunks_free(&task->chunks);
+    pst_chunks_free(&task->kept);
     free(task);
     pst_port_unref(port);
-}
-
-/* ---- lines ------------------------------------------------------------------------------------ */
-
-static struct pst_task_line *line_of(struct pst_task *task)
-{
-    return task->is_late ? &task->port->locked.late : &task->port->locked.ready;
-}
-
-static void push_back_locked(struct pst_task *task)
-{
-    struct pst_task_line *line = line_of(task);
-    task->next_waiting = NULL;
-    task->prev_waiting = line->last;
-    if (line->last)
-        line->last->next_waiting = task;
-    else
-        line->first = task;
-    line->last = task;
-}
-
-static void push_front_locked(struct pst_task *task)
-{
-    struct pst_task_line *line = line_of(task);
-    task->prev_waiting = NULL;
-    task->next_waiting = line->first;
-    if (line->first)
-        line->first->prev_waiting = task;
-    else
-        line->last = task;
-    line->first = task;
-}
-
-void pst_task_leave_line_locked(struct pst_task *task)
-{
-    struct pst_task_line *line = line_of(task);
-    if (task->prev_waiting)
-        task->prev_waiting->next_waiting = task->next_waiting;
-    else
-        line->first = task->next_waiting;
-    if (task->next_waiting)
-        task->next_waiting->prev_waiting = task->prev_waiting;
-    else
-        line->last = task->prev_waiting;
 }
 
 /* ---- finishing -------------------------------------------------------------------------------- */
@@ -367,116 +247,6 @@ void pst_task_complete(struct pst_task *task, pst_rc rc)
 
 /* ---- submitting ------------------------------------------------------------------------------- */
 
-static void reset_attempt(struct pst_task *task)
-{
-    pst_remove_result kept = task->result.remove;
-    free_chunks(&task->chunks);
-    if (!PST_FAULT(DIRTY_SCRATCH))
-        memset(task->op.scratch, 0, task->port->loaded->plugin.op_scratch);
-    if (PST_FAULT(PART_CHANGED) && task->slot == PST_SLOT_UPLOAD_PART && task->op.attempt > 1)
-        task->args.part.offset++;
-    pst_error_clear(&task->error);
-    task->error.attempt = task->op.attempt;
-    task->error.max_attempts = task->op.max_attempts;
-    memset(&task->result, 0, sizeof(task->result));
-    switch (task->slot) {
-    case PST_SLOT_READ:
-        task->result.read.struct_size = sizeof(task->result.read);
-        task->result.read.object_size = PST_UNKNOWN;
-        break;
-    case PST_SLOT_STAT:
-        task->result.stat.struct_size = sizeof(task->result.stat);
-        task->result.stat.mtime_ns = PST_TIME_UNKNOWN;
-        break;
-    case PST_SLOT_PUT:
-    case PST_SLOT_COPY:
-    case PST_SLOT_RENAME:
-    case PST_SLOT_UPLOAD_COMMIT:
-        task->result.put.struct_size = sizeof(task->result.put);
-        task->result.put.size = PST_UNKNOWN;
-        break;
-    case PST_SLOT_REMOVE:
-        task->result.remove = kept;
-        task->result.remove.struct_size = sizeof(task->result.remove);
-        for (size_t i = 0; kept.status && i < task->args.remove.n_keys; i++)
-            kept.status[i] = PST_FAULT(TRUST_STATUS)
-                                 ? PST_OK
-                                 : PST_E_INTERNAL; /* for what the plugin leaves out */
-        break;
-    case PST_SLOT_LIST:
-    case PST_SLOT_LIST_PAGE:
-        task->result.list.struct_size = sizeof(task->result.list);
-        break;
-    case PST_SLOT_LIST_OPEN:
-        task->result.cursor.struct_size = sizeof(task->result.cursor);
-        break;
-    case PST_SLOT_UPLOAD_OPEN:
-        task->result.upload.struct_size = sizeof(task->result.upload);
-        break;
-    case PST_SLOT_PRESIGN:
-        task->result.presign.struct_size = sizeof(task->result.presign);
-        break;
-    case PST_SLOT_CLEANUP:
-        task->result.cleanup.struct_size = sizeof(task->result.cleanup);
-        break;
-    case PST_SLOT_UPLOAD_PART:
-    case PST_SLOT_UPLOAD_ABORT:
-    case PST_SLOT_CONTAINER_CREATE:
-    case PST_SLOT_CONTAINER_DELETE:
-        task->result.none.struct_size = sizeof(task->result.none);
-        break;
-    }
-}
-
-#define CALL(slot_name, object, args_member, result_member)                                        \
-    (ops->slot_name                                                                                \
-         ? ops->slot_name((object), op, &task->args.args_member, &task->result.result_member)      \
-         : (pst_rc)PST_E_UNIMPLEMENTED)
-
-static pst_rc call_plugin(struct pst_task *task)
-{
-    const pst_backend_ops *ops = &task->port->loaded->ops;
-    pst_backend *backend = task->port->backend;
-    pst_op *op = &task->op;
-    switch (task->slot) {
-    case PST_SLOT_READ:
-        return CALL(read, backend, read, read);
-    case PST_SLOT_STAT:
-        return CALL(stat, backend, stat, stat);
-    case PST_SLOT_PUT:
-        return CALL(put, backend, put, put);
-    case PST_SLOT_COPY:
-        return CALL(copy, backend, copy, put);
-    case PST_SLOT_RENAME:
-        return CALL(rename, backend, copy, put);
-    case PST_SLOT_REMOVE:
-        return CALL(remove, backend, remove, remove);
-    case PST_SLOT_LIST:
-        return CALL(list, backend, list, list);
-    case PST_SLOT_LIST_OPEN:
-        return CALL(list_open, backend, list, cursor);
-    case PST_SLOT_LIST_PAGE:
-        return CALL(list_page, (pst_cursor *)task->object, page, list);
-    case PST_SLOT_UPLOAD_OPEN:
-        return CALL(upload_open, backend, put, upload);
-    case PST_SLOT_UPLOAD_PART:
-        return CALL(upload_part, (pst_upload *)task->object, part, none);
-    case PST_SLOT_UPLOAD_COMMIT:
-        return CALL(upload_commit, (pst_upload *)task->object, commit, put);
-    case PST_SLOT_UPLOAD_ABORT:
-        return CALL(upload_abort, (pst_upload *)task->object, abort, none);
-    case PST_SLOT_CONTAINER_CREATE:
-        return CALL(container_create, backend, container, none);
-    case PST_SLOT_CONTAINER_DELETE:
-        return CALL(container_delete, backend, container, none);
-    case PST_SLOT_PRESIGN:
-        return CALL(presign, backend, presign, presign);
-    case PST_SLOT_CLEANUP:
-        return CALL(cleanup, backend, cleanup, cleanup);
-    }
-    return PST_E_INTERNAL;
-}
-
 static void run_cancel(void *arg)
 {
     struct pst_task *task = arg;
@@ -520,7 +290,7 @@ void pst_task_submit(struct pst_task *task)
     task->locked.n_holds = 0;
     task->locked.is_asking = task->locked.is_parked = task->locked.is_granted = 0;
     enlist_locked(task, PST_TASK_WAITING);
-    push_back_locked(task);
+    pst_port_push_back_locked(task);
     pthread_mutex_unlock(&port->mutex);
     atomic_fetch_add_explicit(&port->core->ops_submitted, 1, memory_order_relaxed);
     if (atomic_load(&task->is_cancelled))
@@ -543,7 +313,7 @@ static void put_back(struct pst_task *task, uint64_t epoch)
         delist_locked(task); /* it does not wait to be asked again */
     } else {
         task->locked.state = PST_TASK_WAITING;
-        push_front_locked(task);
+        pst_port_push_front_locked(task);
     }
     port->locked.is_blocked = port->locked.epoch == epoch || PST_FAULT(LOSE_WAKE);
     if (port->locked.is_blocked && port->locked.n_at_plugin == 0) {
@@ -564,9 +334,9 @@ static void put_back(struct pst_task *task, uint64_t epoch)
 pst_rc pst_task_start(struct pst_task *task, uint64_t epoch)
 {
     struct pst_port *port = task->port;
-    reset_attempt(task);
+    pst_task_reset(task);
     atomic_store_explicit(&task->is_job_used, 0, memory_order_relaxed);
-    pst_rc rc = call_plugin(task);
+    pst_rc rc = pst_task_call(task);
     if (rc == PST_BUSY) {
         put_back(task, epoch);
         return PST_BUSY;
@@ -624,7 +394,7 @@ void pst_task_cancel(struct pst_task *task, pst_rc code)
     atomic_store(&task->is_cancelled, 1);
     pthread_mutex_lock(&port->mutex);
     if (task->locked.state == PST_TASK_WAITING) {
-        pst_task_leave_line_locked(task);
+        pst_port_leave_line_locked(task);
         delist_locked(task); /* nobody else takes it now */
         is_waiting = 1;
     } else if (task->locked.state == PST_TASK_RESTING) {

@@ -21,7 +21,7 @@
 #include "core/reactor.h"
 
 struct pst_port;
-struct pst_task_chunk;
+struct pst_chunk;
 struct pst_waiter;
 
 enum pst_slot {
@@ -112,7 +112,7 @@ struct pst_task {
     struct pst_timer ready_timer, rest_timer, cancel_timer;
     struct pst_job job; /* for the first exec of an attempt */
     atomic_int is_job_used;
-    struct pst_task_chunk *chunks, *kept; /* op_alloc; pst_task_keep */
+    struct pst_chunk *chunks, *kept; /* op_alloc; pst_task_keep */
     struct {
         enum pst_task_state state;
         int is_completed, n_holds;
@@ -170,8 +170,5 @@ pst_rc pst_task_dst(struct pst_task *task, const pst_dst_args *args, pst_dst_gra
 /* For port.c: one submit of a task that was taken from the line under `epoch`. Returns PST_BUSY when it
  * was put back, PST_PENDING when the plugin owes a completion, else PST_OK. */
 pst_rc pst_task_start(struct pst_task *task, uint64_t epoch);
-
-/* For port.c: take it out of the line it waits in. */
-void pst_task_leave_line_locked(struct pst_task *task);
 
 #endif
