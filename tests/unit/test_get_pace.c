@@ -52,7 +52,7 @@ static void test_pace__starts_from_rest_store_cores_and_what_was_asked(void **st
          {&no_limits, GIB, 0, 64, 3, 2, 0, 0, 0},
          8 * MIB,
          3},
-        {"learned", {&no_limits, TIB, 0, 0, 256, 2, 32 * MIB, 40, 0}, 32 * MIB, 40},
+        {"learned", {&no_limits, TIB, 0, 0, 256, 2, 12 * MIB, 40, 0}, 12 * MIB, 40},
         {"learned, small rest", {&no_limits, 64 * MIB, 0, 0, 256, 2, 32 * MIB, 32, 0}, MIB, 32},
         {"learned, asked", {&no_limits, TIB, 9 * MIB, 2, 256, 2, 32 * MIB, 40, 0}, 9 * MIB, 2},
         {"summed", {&no_limits, GIB, 0, 0, 256, 2, 0, 0, 1}, 2 * MIB, 4},
@@ -100,11 +100,11 @@ static void test_pace__quick_ranges_grow_slow_ones_shrink_within_bounds(void **s
     note_many(&pace, 1, MS_NS);
     assert_int_equal(pace.part_bytes, 16 * MIB);
     note_many(&pace, 100, MS_NS);
-    assert_int_equal(pace.part_bytes, 64 * MIB);
+    assert_int_equal(pace.part_bytes, 16 * MIB);
     note_many(&pace, 100, 500u * MS_NS);
-    assert_int_equal(pace.part_bytes, 64 * MIB);
+    assert_int_equal(pace.part_bytes, 16 * MIB);
     note_many(&pace, 4, 1500u * MS_NS);
-    assert_int_equal(pace.part_bytes, 32 * MIB);
+    assert_int_equal(pace.part_bytes, 8 * MIB);
     note_many(&pace, 100, 1500u * MS_NS);
     assert_int_equal(pace.part_bytes, MIB);
 }
@@ -143,6 +143,7 @@ struct model {
     uint64_t latency_ns;
     double bytes_per_ns; /* of the whole store; 0: no limit */
     double noise;        /* of each range, up to this fraction */
+    uint32_t others;     /* who share the store with those under way */
     unsigned random;
     uint64_t now_ns;
     uint64_t end_ns[64];
@@ -161,6 +162,7 @@ static void ask(struct model *m, uint64_t length)
 {
     uint64_t work_ns = m->bytes_per_ns > 0 ? (uint64_t)((double)length / m->bytes_per_ns) : 0;
     work_ns = (uint64_t)((double)work_ns * (1 + m->noise * next_random(m)));
+    work_ns = work_ns * (m->n + 1 + m->others) / (m->n + 1);
     uint64_t from_ns = m->free_ns > m->now_ns ? m->free_ns : m->now_ns;
     m->free_ns = from_ns + work_ns;
     uint64_t latency_ns = (uint64_t)((double)m->latency_ns * (1 + m->noise * next_random(m)));
@@ -197,7 +199,7 @@ static uint64_t read_all(struct model *m, struct pst_pace *pace, uint64_t total)
     return m->now_ns - began_ns;
 }
 
-static void test_pace__latency_alone_raises_the_number_to_its_bound(void **state)
+static void test_pace__latency_alone_raises_the_number_towards_its_bound(void **state)
 {
     (void)state;
     for (unsigned seed = 1; seed <= 20; seed++) {
@@ -206,7 +208,8 @@ static void test_pace__latency_alone_raises_the_number_to_its_bound(void **state
         const struct pst_pace_start start = start_of(16 * GIB);
         pst_pace_init(&pace, &start);
         read_all(&m, &pace, 16 * GIB);
-        assert_int_equal(pace.best, 64);
+        assert_in_range(pace.best, 48, 64);
+        assert_int_equal(m.most, 64);
     }
 }
 
@@ -246,6 +249,25 @@ static void test_pace__a_local_disk_stays_low(void **state)
     }
 }
 
+/* Ten others want the two cores: more threads would get more of them. */
+static void test_pace__a_local_disk_stays_low_on_a_busy_machine(void **state)
+{
+    (void)state;
+    for (unsigned seed = 1; seed <= 20; seed++) {
+        struct model m = {.latency_ns = 10000,
+                          .bytes_per_ns = 12,
+                          .noise = 0.3,
+                          .others = 10,
+                          .random = seed,
+                          .now_ns = 1};
+        struct pst_pace pace = {.n_took = 0};
+        const struct pst_pace_start start = start_of(64 * GIB);
+        pst_pace_init(&pace, &start);
+        read_all(&m, &pace, 64 * GIB);
+        assert_true(pace.best <= 4);
+    }
+}
+
 static void test_pace__a_rate_that_falls_takes_ranges_off(void **state)
 {
     struct model m = {.latency_ns = 20u * MS_NS, .random = 1, .now_ns = 1};
@@ -254,10 +276,11 @@ static void test_pace__a_rate_that_falls_takes_ranges_off(void **state)
     (void)state;
     pst_pace_init(&pace, &start);
     read_all(&m, &pace, 32 * GIB);
-    assert_int_equal(pace.best, 64);
+    assert_true(pace.best >= 48);
+    const uint32_t before = pace.best;
     m.bytes_per_ns = 0.2; /* somebody else came */
     read_all(&m, &pace, 4 * GIB);
-    assert_true(pace.best < 64);
+    assert_true(pace.best < before);
 }
 
 static void test_pace__throttled_halves_once_for_all_that_are_under_way(void **state)
@@ -333,9 +356,10 @@ int main(void)
         cmocka_unit_test(test_pace__quick_ranges_grow_slow_ones_shrink_within_bounds),
         cmocka_unit_test(test_pace__a_length_that_was_asked_for_stays),
         cmocka_unit_test(test_pace__summed_ranges_stay_in_the_cache_while_memory_is_the_limit),
-        cmocka_unit_test(test_pace__latency_alone_raises_the_number_to_its_bound),
+        cmocka_unit_test(test_pace__latency_alone_raises_the_number_towards_its_bound),
         cmocka_unit_test(test_pace__bandwidth_ends_the_rise),
         cmocka_unit_test(test_pace__a_local_disk_stays_low),
+        cmocka_unit_test(test_pace__a_local_disk_stays_low_on_a_busy_machine),
         cmocka_unit_test(test_pace__a_rate_that_falls_takes_ranges_off),
         cmocka_unit_test(test_pace__throttled_halves_once_for_all_that_are_under_way),
         cmocka_unit_test(test_pace__a_number_that_was_asked_for_stays),

@@ -31,7 +31,7 @@ typedef struct pst_read_options {
     uint32_t struct_size, flags;
     pst_str if_match;         /* an etag; else PRECONDITION */
     pst_str version;          /* one old version, where the provider keeps them */
-    uint64_t part_bytes;      /* length of the ranges after the first; 0: 1 to 64 MiB, adapted */
+    uint64_t part_bytes;      /* length of the ranges after the first; 0: 1 to 16 MiB, adapted */
     uint32_t max_in_flight;   /* ranges at once; 0: 1 to 64, adapted */
     uint32_t hedge_after_ms;  /* ask a second time for a range that takes longer; 0: never. At most
                                * one in ten of a store's requests is such a second one */

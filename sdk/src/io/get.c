@@ -167,7 +167,7 @@ static void remember_pace(struct pst_get *get)
     uint64_t learned_ns = atomic_load_explicit(&port->learned_median_ns, memory_order_relaxed);
     learned_ns = pst_pace_learn_median(learned_ns, pst_pace_median_ns(pace));
     atomic_store_explicit(&port->learned_median_ns, learned_ns, memory_order_relaxed);
-    if (pace->n_epochs > 0 && !pace->is_in_flight_fixed)
+    if (pace->is_number_learned)
         atomic_store_explicit(&port->learned_in_flight, pace->best, memory_order_relaxed);
     if (pace->is_length_learned)
         atomic_store_explicit(&port->learned_part_bytes, pace->part_bytes, memory_order_relaxed);

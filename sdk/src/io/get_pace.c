@@ -11,9 +11,10 @@
  * Number. From a store whose time is latency, more ranges at once bring more in the same time; from one
  * that is busy they only wait longer. So a level is measured for an epoch (a range for each that
  * travels, 20 ms at least), then a higher one, twice as high at first. The higher one is kept if it
- * brought at least 30 % of what it would have brought if every range cost nothing; else the search goes
- * back, tries half as far, and then rests for some epochs. Noise of that size is rare, so a local disk
- * stays at its two per core although every epoch is a little different. A rate that falls by half at the
+ * brought at least 60 % of what it would have brought if every range cost nothing; else the search goes
+ * back, tries half as far, and then rests for some epochs. Ranges that come faster than 0.6 GB/s each
+ * wait for a processor or for memory: nothing higher is tried then, since on a busy machine more threads
+ * do get more of it, from everybody else. So a local disk stays at its two per core. A rate that falls by half at the
  * level in use takes a quarter of the ranges off; THROTTLED takes half of them and makes later steps
  * small.
  *
@@ -26,7 +27,7 @@
 
 #define PART_BYTES ((uint64_t)8 << 20)      /* where the store prefers nothing */
 #define PART_MIN_BYTES ((uint64_t)1 << 20)  /* adapted ranges are not shorter ... */
-#define PART_MAX_BYTES ((uint64_t)64 << 20) /* ... nor longer */
+#define PART_MAX_BYTES ((uint64_t)16 << 20) /* ... nor longer */
 #define HOT_BYTES ((uint64_t)2 << 20)       /* what a core's cache still holds after a read */
 #define HOT_BYTES_PER_NS 0.4                /* slower ranges are not bound by memory */
 #define SHORT_NS 2000000u
@@ -35,7 +36,8 @@
 
 #define EPOCH_NS 20000000u
 #define EPOCH_RANGES 4u
-#define GAIN 0.3 /* of the ideal that a higher level must bring */
+#define GAIN 0.6               /* of the ideal that a higher level must bring */
+#define LOCAL_BYTES_PER_NS 0.6 /* a single range this fast does not wait for a network */
 #define HOLD 16u
 #define HOLD_THROTTLED 32u
 #define LATE_MIN_NS 5000000u
@@ -148,6 +150,8 @@ static void set_level(struct pst_pace *pace, uint32_t level)
 static void try_higher(struct pst_pace *pace)
 {
     uint32_t room = pace->in_flight_max - pace->best;
+    if (pace->best_rate > LOCAL_BYTES_PER_NS * (double)pace->best)
+        room = 0;
     uint32_t step = pace->step < room ? pace->step : room;
     pace->is_trying = step > 0;
     set_level(pace, pace->best + step);
@@ -208,7 +212,7 @@ static void note_number(struct pst_pace *pace, uint64_t bytes, uint64_t now_ns)
     double rate = (double)pace->epoch_bytes / (double)(now_ns - pace->epoch_ns);
     pace->epoch_ns = now_ns;
     pace->epoch_bytes = pace->epoch_ranges = 0;
-    pace->n_epochs++;
+    pace->is_number_learned = 1;
     if (pace->is_trying)
         judge_try(pace, rate);
     else
@@ -229,7 +233,7 @@ void pst_pace_throttle(struct pst_pace *pace)
 {
     if (pace->is_in_flight_fixed || pace->is_throttled)
         return;
-    pace->is_throttled = 1;
+    pace->is_throttled = pace->is_number_learned = 1;
     pace->best = pace->in_flight > 1 ? pace->in_flight / 2 : 1;
     pace->best_rate = 0;
     pace->step = 1;

@@ -41,14 +41,14 @@ struct pst_pace {
     /* The search for in_flight, in epochs of some ranges each. */
     uint64_t epoch_ns, epoch_bytes; /* its begin, what it brought; begin 0: none runs */
     uint32_t epoch_ranges;
-    uint32_t skip;    /* ranges that were under way when in_flight changed */
-    uint32_t best;    /* the level with the best rate so far ... */
-    double best_rate; /* ... and that rate, bytes per ns; 0: not measured */
-    uint32_t step;    /* how far above it the next try is */
-    uint32_t hold;    /* epochs until then */
-    int is_trying;    /* in_flight is such a try */
-    int is_throttled; /* ... and those under way may say so too */
-    uint32_t n_epochs;
+    uint32_t skip;         /* ranges that were under way when in_flight changed */
+    uint32_t best;         /* the level with the best rate so far ... */
+    double best_rate;      /* ... and that rate, bytes per ns; 0: not measured */
+    uint32_t step;         /* how far above it the next try is */
+    uint32_t hold;         /* epochs until then */
+    int is_trying;         /* in_flight is such a try */
+    int is_throttled;      /* ... and those under way may say so too */
+    int is_number_learned; /* from an epoch, or since the store asked for less */
 };
 
 /* How long a range is where nothing is known but the store: what it prefers, or 8 MiB, at most `rest`,
