@@ -95,12 +95,14 @@ static void test_pace__quick_ranges_grow_slow_ones_shrink_within_bounds(void **s
     const struct pst_pace_start start = start_of(TIB);
     (void)state;
     pst_pace_init(&pace, &start);
-    note_many(&pace, 3, MS_NS);
-    assert_int_equal(pace.part_bytes, 8 * MIB); /* a few do not tell */
-    note_many(&pace, 1, MS_NS);
-    assert_int_equal(pace.part_bytes, 16 * MIB);
-    note_many(&pace, 100, MS_NS);
-    assert_int_equal(pace.part_bytes, 16 * MIB);
+    note_many(&pace, 100, MS_NS); /* at the speed of memory: as the store prefers */
+    assert_int_equal(pace.part_bytes, 8 * MIB);
+    pace.part_bytes = MIB;
+    note_many(&pace, 3, 19u * MS_NS / 10);
+    assert_int_equal(pace.part_bytes, MIB); /* a few do not tell */
+    note_many(&pace, 1, 19u * MS_NS / 10);
+    assert_int_equal(pace.part_bytes, 2 * MIB);
+    pace.part_bytes = 16 * MIB;
     note_many(&pace, 100, 500u * MS_NS);
     assert_int_equal(pace.part_bytes, 16 * MIB);
     note_many(&pace, 4, 1500u * MS_NS);
@@ -130,9 +132,10 @@ static void test_pace__summed_ranges_stay_in_the_cache_while_memory_is_the_limit
     pst_pace_init(&pace, &start);
     note_many(&pace, 100, MS_NS / 2); /* 4 GB/s */
     assert_int_equal(pace.part_bytes, 2 * MIB);
-    pace.part_bytes = MIB; /* 0.6 GB/s: still; and growing ends at the cache */
-    note_many(&pace, 100, 17u * MS_NS / 10);
-    assert_int_equal(pace.part_bytes, 2 * MIB);
+    note_many(&pace, 100, 20u * MS_NS); /* 0.1 GB/s: the sum does not matter */
+    assert_int_equal(pace.part_bytes, 8 * MIB);
+    note_many(&pace, 100, 200u * MS_NS);
+    assert_int_equal(pace.part_bytes, 8 * MIB);
 }
 
 /* ---- stores made of arithmetic ------------------------------------------------------------------ */

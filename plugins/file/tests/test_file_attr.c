@@ -171,6 +171,41 @@ static void test_attr__sum_is_kept_while_the_bytes_are(void **state)
     mini_op_fini(&op);
 }
 
+static void test_attr__read_supplies_the_sum_when_it_is_asked_and_begins_the_object(void **state)
+{
+    static const struct {
+        uint64_t offset, length;
+        uint32_t flags, n_sums;
+    } cases[] = {
+        {0, 9, 0, 0},
+        {0, 9, PST_READ_SUMS, 1},
+        {0, 4, PST_READ_SUMS, 1},
+        {1, 8, PST_READ_SUMS, 0},
+        {0, 3, PST_READ_SUMS | PST_READ_SUFFIX, 0},
+        {0, 9, PST_READ_SUMS | PST_READ_SUFFIX, 1},
+    };
+    struct mini_fixture *f = *state;
+
+    assert_int_equal(mini_put_sum(&f->mini, PST_STR("o"), "123456789", 9, &sum_of_digits), PST_OK);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct mini_op op;
+        pst_read_result got = {.struct_size = sizeof(got)};
+        const pst_read_args args = {.struct_size = sizeof(args),
+                                    .flags = cases[i].flags,
+                                    .offset = cases[i].offset,
+                                    .length = cases[i].length,
+                                    .key = PST_STR("o")};
+        mini_op_init(&f->mini, &op);
+        assert_int_equal(
+            mini_op_wait(&op, f->mini.plugin->ops->read(f->mini.store, &op.op, &args, &got)),
+            PST_OK);
+        assert_int_equal(got.n_sums, cases[i].n_sums);
+        if (got.n_sums > 0)
+            assert_memory_equal(got.sums[0].bytes, sum_of_digits.bytes, 4);
+        mini_op_fini(&op);
+    }
+}
+
 static uint32_t count_sums(struct mini_fixture *f, const char *key)
 {
     struct mini_op op;
@@ -334,6 +369,7 @@ int main(void)
         TEST(test_attr__replacing_an_object_leaves_nothing_of_the_old_attributes),
         TEST(test_attr__metadata_that_does_not_fit_is_refused_and_nothing_is_written),
         TEST(test_attr__sum_is_kept_while_the_bytes_are),
+        TEST(test_attr__read_supplies_the_sum_when_it_is_asked_and_begins_the_object),
         TEST(test_attr__sum_is_not_believed_after_a_change_with_the_old_mtime),
         TEST(test_attr__sum_is_not_believed_after_truncation_or_append),
         TEST(test_attr__damaged_sum_is_not_reported),

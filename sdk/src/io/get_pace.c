@@ -4,17 +4,19 @@
  * learned, and from the read itself: there should be two ranges for each that may travel, so that the
  * last ones end together. Then it follows the clock. A range that takes less than 2 ms pays too much
  * for being asked for: twice as long. One that takes more than a second makes every retry expensive and
- * every cancel slow: half. Where a checksum is wanted and ranges come at the speed of memory, they stay
- * below 2 MiB, so that the bytes are still in the processor's cache when they are summed (ranges of
- * 8 MiB from the page cache cost 20 to 25 % for the sum, of 1 to 2 MiB 5 to 10 %).
+ * every cancel slow: half. Ranges that come at the speed of memory (0.6 GB/s each) pay little for being
+ * asked for and are not longer than the store prefers; where a checksum is wanted, not longer than
+ * 2 MiB, so that the bytes are still in the processor's cache when they are summed (ranges of 8 MiB from
+ * the page cache cost 20 to 25 % for the sum, of 1 to 2 MiB 5 to 15 %). Slower ones grow to the usual
+ * length again.
  *
  * Number. From a store whose time is latency, more ranges at once bring more in the same time; from one
  * that is busy they only wait longer. So a level is measured for an epoch (a range for each that
  * travels, 20 ms at least), then a higher one, twice as high at first. The higher one is kept if it
  * brought at least 60 % of what it would have brought if every range cost nothing; else the search goes
- * back, tries half as far, and then rests for some epochs. Ranges that come faster than 0.6 GB/s each
- * wait for a processor or for memory: nothing higher is tried then, since on a busy machine more threads
- * do get more of it, from everybody else. So a local disk stays at its two per core. A rate that falls by half at the
+ * back, tries half as far, and then rests for some epochs. Ranges at the speed of memory wait for a
+ * processor: nothing higher is tried then, since on a busy machine more threads do get more of it, from
+ * everybody else. So a local disk stays at its two per core. A rate that falls by half at the
  * level in use takes a quarter of the ranges off; THROTTLED takes half of them and makes later steps
  * small.
  *
@@ -29,15 +31,14 @@
 #define PART_MIN_BYTES ((uint64_t)1 << 20)  /* adapted ranges are not shorter ... */
 #define PART_MAX_BYTES ((uint64_t)16 << 20) /* ... nor longer */
 #define HOT_BYTES ((uint64_t)2 << 20)       /* what a core's cache still holds after a read */
-#define HOT_BYTES_PER_NS 0.4                /* slower ranges are not bound by memory */
+#define LOCAL_BYTES_PER_NS 0.6              /* a range this fast waits for no network */
 #define SHORT_NS 2000000u
 #define LONG_NS 1000000000u
 #define TREND_RANGES 4 /* so many of a kind change the length */
 
 #define EPOCH_NS 20000000u
 #define EPOCH_RANGES 4u
-#define GAIN 0.6               /* of the ideal that a higher level must bring */
-#define LOCAL_BYTES_PER_NS 0.6 /* a single range this fast does not wait for a network */
+#define GAIN 0.6 /* of the ideal that a higher level must bring */
 #define HOLD 16u
 #define HOLD_THROTTLED 32u
 #define LATE_MIN_NS 5000000u
@@ -72,10 +73,13 @@ static void start_length(struct pst_pace *pace, const struct pst_pace_start *sta
     }
     pace->part_min = part < PART_MIN_BYTES ? part : PART_MIN_BYTES;
     pace->part_max = part > PART_MAX_BYTES ? part : PART_MAX_BYTES;
+    pace->part_local = pace->is_summed && part > HOT_BYTES ? HOT_BYTES : part;
     if (start->learned_part_bytes > 0)
         part = start->learned_part_bytes;
-    if (pace->is_summed && part > HOT_BYTES)
+    if (pace->is_summed && part > HOT_BYTES) {
+        pace->part_uncut = part;
         part = HOT_BYTES;
+    }
     uint64_t share = start->rest / (2 * (uint64_t)pace->in_flight);
     if (share < part)
         part = share;
@@ -116,10 +120,11 @@ uint64_t pst_pace_length(const struct pst_pace *pace, uint64_t left)
 
 static void note_length(struct pst_pace *pace, uint64_t bytes, uint64_t took_ns)
 {
-    int is_hot = pace->is_summed && (double)bytes > HOT_BYTES_PER_NS * (double)took_ns;
-    uint64_t most = is_hot && HOT_BYTES < pace->part_max ? HOT_BYTES : pace->part_max;
+    int is_local = (double)bytes > LOCAL_BYTES_PER_NS * (double)took_ns;
+    uint64_t most = is_local ? pace->part_local : pace->part_max;
     int trend = 0;
-    if (took_ns < SHORT_NS && pace->part_bytes < most)
+    int is_cut_for_nothing = !is_local && pace->part_bytes < pace->part_uncut;
+    if ((took_ns < SHORT_NS || is_cut_for_nothing) && pace->part_bytes < most)
         trend = 1;
     else if (took_ns > LONG_NS && pace->part_bytes >= 2 * pace->part_min)
         trend = -1;

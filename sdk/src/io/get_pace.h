@@ -31,6 +31,8 @@ struct pst_pace {
 
     /* Bounds. */
     uint64_t part_min, part_max, align;
+    uint64_t part_uncut; /* what it would be but for the checksum; 0: what it is */
+    uint64_t part_local; /* most of a range that comes at the speed of memory */
     uint32_t in_flight_max;
     int is_part_fixed, is_in_flight_fixed, is_summed;
     int is_length_learned; /* by the clock, here or in an earlier read */
