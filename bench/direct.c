@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #define FILE_BYTES ((size_t)1 << 30)
-#define BLOCK_BYTES ((size_t)1 << 20)
+#define BLOCK_BYTES ((size_t)2 << 20)
 #define PART_BYTES ((size_t)16 << 20)
 
 enum { DEPTH = 4 };
@@ -193,7 +193,7 @@ void bench_direct(struct bench *b)
 {
     struct direct d = {.b = b, .uring = uring_new(DEPTH)};
     pst_context *context = open_context(b, (uint64_t)2 << 30, 0);
-    const pst_kv options[] = {{PST_STR("block_size"), PST_STR("1MiB")},
+    const pst_kv options[] = {{PST_STR("block_size"), PST_STR("2MiB")},
                               {PST_STR("queue_depth"), PST_STR("4")}};
     pst_error err = PST_ERROR_INIT;
 

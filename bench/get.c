@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #define FILE_BYTES ((size_t)1 << 30)
-#define RANGE_BYTES ((size_t)8 << 20)
+#define RANGE_BYTES ((size_t)2 << 20)
 
 struct get {
     struct bench *b;
