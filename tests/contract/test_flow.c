@@ -420,6 +420,33 @@ static void test_retry__what_is_not_transient_is_not_repeated(void **state)
     pst_context_free(context);
 }
 
+static pst_rc ask_for_patience(pst_backend *b, pst_op *op, const pst_read_args *a,
+                               pst_read_result *r)
+{
+    (void)b;
+    if (atomic_load(&puppet.n_submits) > 1)
+        return puppet_read(op, a, r);
+    op->err->flags |= PST_ERR_RETRYABLE;
+    op->err->retry_after_ms = 300001;
+    return PST_E_THROTTLED;
+}
+
+/* A store that names an hour would keep a call without a deadline for an hour. */
+static void test_retry__more_than_five_minutes_are_not_waited_for(void **state)
+{
+    pst_error err = PST_ERROR_INIT;
+    pst_buffer *buffer = NULL;
+    (void)state;
+    puppet.hooks.read = ask_for_patience;
+    pst_context *context = puppet_context(NULL);
+    pst_store *store = puppet_store(context, "puppet");
+    assert_int_equal(pst_get(store, object_key, NULL, NULL, &buffer, NULL, &err), PST_E_THROTTLED);
+    assert_int_equal(err.retry_after_ms, 300001);
+    assert_int_equal(atomic_load(&puppet.n_submits), 1);
+    pst_store_free(store);
+    pst_context_free(context);
+}
+
 /* 1 and R7. A conditional write that may have been applied is never repeated blindly. */
 static pst_rc lose_the_reply(pst_backend *b, pst_op *op, const pst_put_args *a, pst_put_result *r)
 {
@@ -495,6 +522,7 @@ int main(void)
         CONTRACT_TEST(test_exec__endless_job_does_not_hold_up_the_next_submit),
         CONTRACT_TEST(test_retry__attempts_are_numbered_until_one_succeeds),
         CONTRACT_TEST(test_retry__what_is_not_transient_is_not_repeated),
+        CONTRACT_TEST(test_retry__more_than_five_minutes_are_not_waited_for),
         CONTRACT_TEST(test_retry__conditional_put_with_a_lost_reply_runs_once),
         CONTRACT_TEST(test_remove__forgotten_key_is_a_failure),
     };

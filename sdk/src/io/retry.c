@@ -13,6 +13,7 @@
 
 #define BASE_NS 50000000u       /* first back-off: up to 50 ms */
 #define CEILING_NS 20000000000u /* ... never above 20 s */
+#define RETRY_AFTER_MAX_MS 300000u
 #define TOKENS_PER_RETRY 5
 #define TOKENS_MAX PST_RETRY_TOKENS
 
@@ -21,7 +22,7 @@ int pst_retry_is_allowed(pst_rc rc, const pst_error *error, int is_repeatable, u
 {
     if (rc >= 0 || rc == PST_E_CANCELLED || rc == PST_E_DEADLINE || attempt >= max_attempts)
         return 0;
-    if (!(error->flags & PST_ERR_RETRYABLE))
+    if (!(error->flags & PST_ERR_RETRYABLE) || error->retry_after_ms > RETRY_AFTER_MAX_MS)
         return 0;
     return is_repeatable || !(error->flags & PST_ERR_MAYBE_APPLIED);
 }
