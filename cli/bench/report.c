@@ -61,8 +61,8 @@ static void add_head(struct cli_text_buf *out, const struct bench *bench)
         cli_addf(out, ", zstd level %d", options->zstd_level);
     cli_addf(out, "\n\n%-5s %10s %8s %10s %8s", "", "done", "failed", "per s", "GB/s");
     for (size_t i = 0; i < N_PERCENTILES; i++)
-        cli_addf(out, " %9s", percentiles[i].title);
-    cli_addf(out, " %9s\n", "max us");
+        cli_addf(out, "  %5s us", percentiles[i].title);
+    cli_addf(out, "    max us\n");
 }
 
 static void add_row(struct cli_text_buf *out, const char *name, const struct bench_count *count,

@@ -106,6 +106,22 @@ class Stats(Flow):
             self.assertIn(word, lines[1])
         self.assertEqual(lines[2], f"penstock: put: stats: {self.uri('b')}: plugin file")
 
+    def test_memory_that_holds_no_part_is_refused_with_both_sizes(self):
+        self.write("a", bytes(20_000_000))
+        for verb, place in (("get", "b"), ("put", "b"), ("cp", self.flat("b"))):
+            result = self.run_flat(verb, "--memory", "1MiB", "--part-size", "8MiB", "a", place)
+            self.assertEqual(result.returncode, USAGE, (verb, result.stderr))
+            self.assertIn(b"8388608", result.stderr)
+            self.assertIn(b"1048576", result.stderr)
+            self.assertFalse(os.path.exists(self.path("b")))
+
+    def test_memory_in_flight_stays_within_what_was_given(self):
+        self.write("a", bytes(40_000_000))
+        for verb in ("put", "get", "cp"):
+            facts = self.stats(verb, "--memory", "8MiB", "a", verb)
+            self.assertLessEqual(facts["peak_in_flight_bytes"], 8 << 20, verb)
+            self.assertEqual(facts["budget_bytes"], 8 << 20)
+
     def test_json_of_nothing_is_a_usage_error(self):
         self.write("a")
         for verb in (("get", "a"), ("cp", "a", "b"), ("sync", ".", "../b")):
