@@ -105,6 +105,20 @@ static void test_put__sends_a_sum_only_when_somebody_wants_it(void **state)
                      PST_OK);
     assert_int_equal(mem.put_sum.length, 0);
     assert_int_equal(result.has_crc32c, 0);
+    assert_string_equal(result.checksum, "");
+}
+
+static void test_put__tells_what_was_written(void **state)
+{
+    const pst_iov src = iov("123456789");
+    const pst_write_options options = {.struct_size = sizeof(options),
+                                       .sums = 1u << PST_SUM_CRC32C};
+    pst_write_result result = {.struct_size = sizeof(result)};
+    assert_int_equal(pst_put(store_of(state), str("k"), &src, 1, &options, NULL, &result, NULL),
+                     PST_OK);
+    assert_string_equal(result.checksum, "crc32c:e3069283");
+    assert_int_equal(result.bytes_written, 9);
+    assert_true(result.ratio == 1.0);
 }
 
 static void test_put__the_store_may_want_the_sum(void **state)
@@ -589,6 +603,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_put__gathers_its_pieces_and_reports_what_is_stored),
         TEST(test_put__sends_a_sum_only_when_somebody_wants_it),
+        TEST(test_put__tells_what_was_written),
         TEST(test_put__the_store_may_want_the_sum),
         TEST(test_put__nothing_at_all_is_an_empty_object),
         TEST(test_put__what_is_not_allowed_is_refused_before_any_call),

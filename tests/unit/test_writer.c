@@ -237,6 +237,53 @@ static void test_writer__a_put_that_exceeds_the_budget_is_refused_with_both_size
     assert_non_null(strstr(err.message, "262145"));
 }
 
+static void test_writer__a_part_that_exceeds_the_budget_is_refused_at_once(void **state)
+{
+    struct fixture *f = *state;
+    pst_error err = PST_ERROR_INIT;
+    pst_write_options options = {.struct_size = sizeof(options), .size_hint = 100};
+    mem.limits.part_min = 4 * PART + 1;
+    mem.limits.parts_max = 100;
+    f->store = memstore_open(f->context);
+    assert_int_equal(pst_writer_open(f->store, str("k"), NULL, NULL, &f->writer, &err),
+                     PST_E_OVER_BUDGET);
+    assert_string_equal(err.message,
+                        "PUT mem://box/k: a part has 262145 bytes, the memory budget is "
+                        "262144 bytes");
+    pst_writer *writer = open_writer(state, &options, NULL); /* one put of less will do */
+    assert_int_equal(pst_writer_write(writer, pattern, 100, &err), PST_OK);
+    assert_int_equal(pst_writer_write(writer, pattern, 1, &err), PST_E_OVER_BUDGET);
+    assert_non_null(strstr(err.message, "262145"));
+}
+
+static void test_writer__what_no_plan_can_hold_is_refused_before_it_is_sent(void **state)
+{
+    pst_error err = PST_ERROR_INIT;
+    mem.limits.parts_max = 4;
+    mem.limits.part_max = 2 * PART;
+    pst_writer *writer = open_writer(state, NULL, NULL);
+    assert_int_equal(pst_writer_write(writer, pattern, 7 * PART + 1, &err), PST_E_INVALID);
+    assert_int_equal(mem.calls[MEM_UPLOAD_OPEN], 0);
+    writer = open_writer(state, NULL, NULL);
+    assert_int_equal(pst_writer_write(writer, pattern, 7 * PART, &err), PST_OK);
+    assert_int_equal(pst_writer_finalize(writer, NULL, &err), PST_OK);
+    assert_stored("k", 7 * PART);
+}
+
+static void test_writer__a_token_that_was_fired_before_ends_a_quick_finalize(void **state)
+{
+    pst_call call = {.struct_size = sizeof(call)};
+    assert_int_equal(pst_cancel_new(&call.cancel), PST_OK);
+    pst_writer *writer = open_writer(state, NULL, &call);
+    assert_int_equal(pst_writer_write(writer, pattern, 10, NULL), PST_OK);
+    pst_cancel_fire(call.cancel);
+    assert_int_equal(pst_writer_finalize(writer, NULL, NULL), PST_E_CANCELLED);
+    pst_writer_free(writer);
+    ((struct fixture *)*state)->writer = NULL;
+    pst_cancel_free(call.cancel);
+    assert_int_equal(memstore_count(), 0);
+}
+
 /* ---- side by side ----------------------------------------------------------------------------- */
 
 static void test_writer__parts_travel_side_by_side_up_to_the_number_asked_for(void **state)
@@ -661,6 +708,9 @@ int main(void)
         TEST(test_writer__a_store_that_cannot_put_gets_uploads_only),
         TEST(test_writer__a_store_without_uploads_gets_one_put_of_many_pieces),
         SMALL(test_writer__a_put_that_exceeds_the_budget_is_refused_with_both_sizes),
+        SMALL(test_writer__a_part_that_exceeds_the_budget_is_refused_at_once),
+        TEST(test_writer__what_no_plan_can_hold_is_refused_before_it_is_sent),
+        TEST(test_writer__a_token_that_was_fired_before_ends_a_quick_finalize),
         TEST(test_writer__parts_travel_side_by_side_up_to_the_number_asked_for),
         TEST(test_writer__parts_that_must_be_in_order_go_one_by_one),
         SMALL(test_writer__memory_stays_within_the_budget),

@@ -110,8 +110,8 @@ PST_API PST_NODISCARD pst_rc pst_get_range_with_validation(pst_store *store, pst
 #define PST_WRITE_CREATE_ONLY 1u /* EXISTS when the key is there */
 typedef struct pst_write_options {
     uint32_t struct_size, flags;
-    uint64_t size_hint;        /* writer: expected size; 0 or PST_UNKNOWN if not known */
-    uint64_t part_bytes;       /* writer: 0: chosen from the store's limits and the size hint */
+    uint64_t size_hint;        /* writer: bytes it will be given; 0 or PST_UNKNOWN if not known */
+    uint64_t part_bytes;       /* writer: 0: from the store's limits, the hint and the budget */
     pst_str if_match;          /* replace only this content; else PRECONDITION */
     const pst_attr *attr;      /* content type, encoding, user metadata; NULL for none */
     uint32_t sums;             /* 1 << PST_SUM_*: compute and hand to the store */

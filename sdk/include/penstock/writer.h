@@ -16,8 +16,9 @@ typedef struct pst_writer pst_writer;
  * the writer, ends any of them, its timeout starts anew with each.
  * Ownership: pst_writer_free. Blocks: no; writing may wait for budget and for the store.
  * Errors: as pst_put; EXISTS and PRECONDITION come with the first write that needs the store or at
- * finalize. OVER_BUDGET, from here or from write, where the store takes no parts and the object exceeds
- * the memory budget. */
+ * finalize. OVER_BUDGET, from here or from write, where a part, or the whole object of a store that takes
+ * no parts, exceeds the memory budget. INVALID, from here if size_hint is given, else from the write that
+ * would go too far, for more bytes than the store holds in as many parts as it takes. */
 PST_API PST_NODISCARD pst_rc pst_writer_open(pst_store *store, pst_str key,
                                              const pst_write_options *options, const pst_call *call,
                                              pst_writer **out, pst_error *err);
