@@ -71,6 +71,7 @@ struct pst_arenas {
         struct pst_ring idle[N_SIZES];   /* by size, the newest first */
         struct pst_ring by_age;          /* idle ones, the oldest first */
         uint64_t n_trims;
+        int is_trim_due; /* on_idle was called, and trim() has not said yet that it was the last */
         void (*on_idle)(void *arg);
         void *on_idle_arg;
     } locked;
@@ -189,8 +190,10 @@ static void retire_locked(struct pst_arena *arena, struct pst_ring *gone)
         give_up_locked(arena, gone);
         return;
     }
-    if (arenas->locked.on_idle && pst_ring_is_empty(&arenas->locked.by_age))
+    if (arenas->locked.on_idle && !arenas->locked.is_trim_due) {
+        arenas->locked.is_trim_due = 1;
         arenas->locked.on_idle(arenas->locked.on_idle_arg);
+    }
     arena->locked.idle_since = arenas->locked.n_trims;
     pst_ring_add_first(&arenas->locked.idle[size_class(arena->map_bytes)], &arena->locked.link);
     pst_ring_add_last(&arenas->locked.by_age, &arena->locked.age);
@@ -475,6 +478,7 @@ int pst_arenas_trim(struct pst_arenas *arenas)
     }
     arenas->locked.n_trims++;
     int has_idle = !pst_ring_is_empty(by_age);
+    arenas->locked.is_trim_due = has_idle;
     pthread_mutex_unlock(&arenas->mutex);
     unmap_list(&gone);
     return has_idle;

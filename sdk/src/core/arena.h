@@ -50,8 +50,9 @@ void pst_place_hand_out(const struct pst_place *place);
 /* Give it back; `is_handed_out` when pst_place_hand_out was called for it. */
 void pst_place_free(const struct pst_place *place, int is_handed_out);
 
-/* Have `on_idle(arg)` called when an arena becomes idle and none was: somebody must call pst_arenas_trim
- * now and then. It runs with a lock held and must only arm a timer. NULL: no more calls from now on. */
+/* Have `on_idle(arg)` called when an arena becomes idle: somebody must call pst_arenas_trim now and then,
+ * until it returns 0; only then is the next call due. It runs with a lock held and must only arm a timer.
+ * NULL: no more calls from now on. */
 void pst_arenas_watch(struct pst_arenas *arenas, void (*on_idle)(void *arg), void *arg);
 
 /* Give back what was idle during the whole time between the last two calls. Returns 1 while idle arenas
