@@ -157,6 +157,17 @@ static pst_rc do_read(pst_backend *backend, pst_op *op, const pst_read_args *arg
         if (rc != PST_OK)
             return end(rc, 0);
     }
+    if (rd.has_sum && (args->flags & PST_READ_SUMS)) {
+        pst_sum *sum = op->host->op_alloc(op->host, op, sizeof(*sum));
+        if (!sum)
+            return end(PST_E_NO_MEMORY, 0);
+        *sum = (pst_sum){.algorithm = PST_SUM_CRC32C, .scope = PST_SCOPE_OBJECT, .length = 4};
+        for (int i = 0; i < 4; i++)
+            sum->bytes[i] = (uint8_t)(rd.sum >> (24 - 8 * i));
+        result->sums = sum;
+        result->n_sums = 1;
+        result->sum_stride = sizeof(*sum);
+    }
     fill(grant.dst, grant.n_dst, args->offset, n, view.version);
     result->n_read = n;
     return end(PST_OK, n);

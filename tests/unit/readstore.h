@@ -17,6 +17,8 @@ struct readstore {
     const unsigned char *body; /* else the bytes are read_byte() */
     uint32_t etag_strength;
     int hides_size, ignores_if_match, is_missing;
+    int has_sum; /* of the whole object: `sum`, in answer to PST_READ_SUMS */
+    uint32_t sum;
     unsigned change_at; /* before this read (1 is the first) version and size move on */
     int64_t size_change;
     unsigned fail_at, fail_times; /* reads from this one fail with ... */

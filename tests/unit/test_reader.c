@@ -748,6 +748,62 @@ static void test_expected_crc32c__is_compared_before_the_last_bytes_are_delivere
     pst_reader_free(reader);
 }
 
+static void test_verify__compares_with_the_checksum_that_the_store_keeps(void **state)
+{
+    pst_read_options options = options_of(64 * KIB, 3);
+    pst_rc rc;
+    options.flags = PST_READ_VERIFY;
+    rd.has_sum = 1;
+    rd.sum = crc_of_object();
+    pst_store *store = store_with(state, 16 * MIB);
+    pst_reader *reader = open_parts(store, &options);
+    assert_drains(reader, 0, SIZE);
+    assert_int_equal(info_of(reader).is_verified, 1);
+    pst_reader_free(reader);
+    reader = open_reader(store, 1, PST_UNKNOWN, &options,
+                         NULL); /* nothing to compare a range with */
+    assert_drains(reader, 1, SIZE - 1);
+    assert_int_equal(info_of(reader).is_verified, 0);
+    pst_reader_free(reader);
+    rd.sum ^= 1;
+    reader = open_parts(store, &options);
+    assert_int_equal(drain(reader, 1, 0, &rc, NULL), 10 * 64 * KIB);
+    assert_int_equal(rc, PST_E_DATA_LOSS);
+    assert_int_equal(info_of(reader).is_verified, 0);
+    pst_reader_free(reader);
+}
+
+static void test_failed_reader__holds_no_memory(void **state)
+{
+    const pst_read_options options = options_of(64 * KIB, 4);
+    pst_stats stats = {.struct_size = sizeof(stats)};
+    pst_rc rc;
+    rd.fail_at = 3;
+    rd.fail_times = 1;
+    rd.fail_rc = PST_E_DENIED;
+    pst_reader *reader = open_parts(store_with(state, 16 * MIB), &options);
+    drain(reader, 1, 0, &rc, NULL);
+    assert_int_equal(rc, PST_E_DENIED);
+    for (int i = 0; i < 10000; i++) { /* what was under way ends on its own */
+        pst_context_stats(((struct fixture *)*state)->context, &stats);
+        if (stats.in_flight_bytes == 0)
+            break;
+        usleep(1000);
+    }
+    assert_int_equal(stats.in_flight_bytes, 0);
+    pst_reader_free(reader);
+}
+
+static void test_parts__longer_than_a_first_read_are_as_long_as_asked_for(void **state)
+{
+    const pst_read_options options = options_of(24 * MIB, 1);
+    rd.size = 30 * MIB;
+    pst_reader *reader = open_parts(store_with(state, 64 * MIB), &options);
+    assert_drains(reader, 0, 30 * MIB);
+    assert_int_equal(rd.n_reads, 3); /* of 8, 16 and 6 MiB */
+    pst_reader_free(reader);
+}
+
 /* ---- decoding --------------------------------------------------------------------------------- */
 
 #define PLAIN ((size_t)3000000)
@@ -916,6 +972,9 @@ int main(void)
         READER_TEST(test_readers__that_share_a_small_budget_all_get_through),
         READER_TEST(test_crc32c__is_told_at_the_end),
         READER_TEST(test_expected_crc32c__is_compared_before_the_last_bytes_are_delivered),
+        READER_TEST(test_verify__compares_with_the_checksum_that_the_store_keeps),
+        READER_TEST(test_failed_reader__holds_no_memory),
+        READER_TEST(test_parts__longer_than_a_first_read_are_as_long_as_asked_for),
         ZSTD_TEST(test_decode__delivers_the_content),
         ZSTD_TEST(test_decode__by_name_looks_at_the_end_of_the_key),
         ZSTD_TEST(test_decode__of_what_is_cut_or_no_zstd_is_data_loss),

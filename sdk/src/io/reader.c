@@ -128,7 +128,7 @@ void pst_reader_free(pst_reader *reader)
 {
     if (!reader || reader->generation != pst_fork_generation())
         return; /* in a fork child the parent's ranges, buffers and locks are not ours */
-    pst_reader_stop(reader, 1);
+    pst_reader_stop(reader);
     pst_reader_drop_piece(reader);
     pst_decoder_free(reader->decoder);
     pst_context_unref(reader->context);

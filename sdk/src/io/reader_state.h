@@ -66,8 +66,8 @@ struct pst_reader {
         int is_learned;    /* a first reply has told size and etag */
         int is_sequential; /* ... but no size: range after range, until one comes short */
         int is_whole;      /* it cannot be pinned: all of it by one read */
-        int is_stopped;    /* a range failed, or the reader is being freed */
-        int is_closing;
+        int is_stopped;    /* a range failed: none is launched any more */
+        int is_closing;    /* none will be taken either */
     } locked;
 };
 
@@ -94,8 +94,9 @@ void pst_reader_top_up(struct pst_reader *reader);
 /* Give the piece at hand back to where it came from. */
 void pst_reader_drop_piece(struct pst_reader *reader);
 
-/* Stop what is under way; with `is_closing` whatever it still brings is dropped where it ends. */
-void pst_reader_stop(struct pst_reader *reader, int is_closing);
+/* Nothing more will be taken: give back what waits, stop what is under way. What that still brings is
+ * dropped where it ends. */
+void pst_reader_stop(struct pst_reader *reader);
 
 void pst_reader_unref(struct pst_reader *reader);
 

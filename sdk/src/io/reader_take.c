@@ -12,7 +12,7 @@
 pst_rc pst_reader_fail(struct pst_reader *reader, pst_rc rc, const pst_error *cause)
 {
     reader->rc = pst_fail_at(reader->port, "GET", reader->key, rc, cause, &reader->error);
-    pst_reader_stop(reader, 0);
+    pst_reader_stop(reader);
     return reader->rc;
 }
 
@@ -59,7 +59,7 @@ static pst_rc check_part(struct pst_reader *reader, const struct pst_reader_part
     if (part->rc == PST_E_OVER_BUDGET && reader->locked.is_whole)
         return fail_unpinned(reader);
     if (part->rc != PST_OK) {
-        pst_reader_stop(reader, 0);
+        pst_reader_stop(reader);
         if (outcome->error->code != part->rc)
             return pst_reader_fail(reader, part->rc, NULL);
         pst_error_copy(&reader->error, outcome->error);

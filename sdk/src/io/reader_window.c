@@ -112,19 +112,19 @@ void pst_reader_drop_part(struct pst_reader_part part)
     pst_get_unref(part.get);
 }
 
-void pst_reader_stop(struct pst_reader *reader, int is_closing)
+void pst_reader_stop(struct pst_reader *reader)
 {
     struct pst_get *running[PST_READ_IN_FLIGHT_MAX];
     struct pst_reader_part ended[PST_READ_IN_FLIGHT_MAX];
     uint32_t n_running = 0, n_ended = 0;
     pthread_mutex_lock(&reader->gate.mutex);
     reader->locked.is_stopped = 1;
-    reader->locked.is_closing |= is_closing;
+    reader->locked.is_closing = 1;
     for (uint32_t i = 0; i < PST_READ_IN_FLIGHT_MAX; i++) {
         struct pst_reader_part *part = &reader->locked.parts[i];
         if (part->get && !part->is_ready)
             running[n_running++] = pst_get_ref(part->get);
-        else if (part->get && is_closing)
+        else if (part->get)
             ended[n_ended++] = pst_reader_clear_locked(part);
     }
     pthread_mutex_unlock(&reader->gate.mutex);
@@ -165,6 +165,7 @@ static int make_get_locked(struct pst_reader *reader, struct pst_reader_part *pa
         .flags = reader->flags & (PST_READ_ALLOW_UNPINNED | PST_READ_VERIFY),
         .max_attempts = reader->call.max_attempts,
         .affinity = reader->call.affinity,
+        .part_bytes = reader->locked.is_whole ? 0 : reader->part_bytes,
         .hedge_after_ms = reader->hedge_after_ms,
         .done = on_done,
         .owner = part,
