@@ -41,21 +41,18 @@ static char *keep(char **at, pst_str *text)
 struct pst_get *pst_get_new(const struct pst_get_spec *spec)
 {
     size_t iov_bytes = spec->n_dst * sizeof(pst_iov);
-    struct pst_get *get = calloc(1, sizeof(*get));
-    char *kept = malloc(iov_bytes + spec->key.len + spec->if_match.len + spec->version.len + 1);
-    if (!get || !kept) {
-        free(get);
-        free(kept);
+    size_t kept_bytes = iov_bytes + spec->key.len + spec->if_match.len + spec->version.len;
+    struct pst_get *get = malloc(sizeof(*get) + kept_bytes);
+    if (!get)
         return NULL;
-    }
+    memset(get, 0, offsetof(struct pst_get, etag));
     atomic_init(&get->refs, 1);
     pthread_mutex_init(&get->mutex, NULL);
     get->spec = *spec;
-    get->kept = kept;
     if (iov_bytes > 0)
-        memcpy(kept, spec->dst, iov_bytes);
-    get->spec.dst = (const pst_iov *)(void *)kept;
-    char *at = kept + iov_bytes;
+        memcpy(get->kept, spec->dst, iov_bytes);
+    get->spec.dst = get->kept;
+    char *at = (char *)get->kept + iov_bytes;
     keep(&at, &get->spec.key);
     keep(&at, &get->spec.if_match);
     keep(&at, &get->spec.version);
@@ -84,7 +81,6 @@ void pst_get_unref(struct pst_get *get)
     pthread_mutex_destroy(&get->mutex);
     pst_port_unref(get->spec.port);
     free(get->spans);
-    free(get->kept);
     free(get);
 }
 

@@ -58,7 +58,6 @@ struct pst_span {
 struct pst_get {
     atomic_uint refs;
     struct pst_get_spec spec; /* texts and dst point into `kept` */
-    char *kept;
     struct pst_get_outcome outcome;
     pst_error error;
     pthread_mutex_t mutex;
@@ -70,7 +69,6 @@ struct pst_get {
     struct pst_span *spans; /* n_spans of them, for the rest */
     uint32_t n_spans;
     int is_single; /* the rest is one range, since the object cannot be pinned */
-    char etag[PST_GET_ETAG_MAX];
     struct {
         enum pst_get_memory memory;
         uint64_t reserved_bytes;
@@ -87,6 +85,9 @@ struct pst_get {
         int is_watched; /* hedge_timer is armed, for watch_due_ns */
         uint64_t watch_due_ns;
     } locked;
+    /* From here on not cleared when it is made. */
+    char etag[PST_GET_ETAG_MAX]; /* outcome.etag tells how much of it */
+    pst_iov kept[];              /* destinations, and texts behind them */
 };
 
 /* ---- get.c: its life --------------------------------------------------------------------------- */

@@ -75,6 +75,8 @@ static struct pst_get *take_item_locked(struct lane *lane)
     while (many->locked.results && !many->locked.is_stopped && many->locked.next < many->n) {
         lane->item = many->locked.next++;
         const pst_get_item *item = &many->items[lane->item];
+        if (many->locked.next < many->n) /* a list of many keys is not in the cache */
+            __builtin_prefetch(many->items[many->locked.next].key.ptr);
         const struct pst_get_spec spec = {
             .port = many->port,
             .key = item->key,
