@@ -101,6 +101,15 @@ static void test_plan__room_behind_the_end_makes_the_tail_direct(void **state)
     assert_int_equal(sum.n_bounces, 0);
 }
 
+static void test_plan__a_span_longer_than_the_room_is_not_written_behind_the_end(void **state)
+{
+    const pst_iov iov = {memory, 2 << 20};
+    struct summary sum = run(&iov, 1, 0, (1 << 20) + 77, (1 << 20) + 77, 512);
+
+    (void)state;
+    assert_int_equal(sum.n_bounces, 1);
+}
+
 static void test_plan__an_offset_and_an_address_that_agree_have_a_direct_body(void **state)
 {
     struct summary sum = run_one(100, 100, 1 << 20, 1 << 20);
@@ -208,6 +217,7 @@ int main(void)
         cmocka_unit_test(test_plan__an_aligned_transfer_moves_without_a_copy),
         cmocka_unit_test(test_plan__an_unaligned_tail_is_one_small_bounce),
         cmocka_unit_test(test_plan__room_behind_the_end_makes_the_tail_direct),
+        cmocka_unit_test(test_plan__a_span_longer_than_the_room_is_not_written_behind_the_end),
         cmocka_unit_test(test_plan__an_offset_and_an_address_that_agree_have_a_direct_body),
         cmocka_unit_test(test_plan__an_address_that_never_agrees_is_bounced_in_whole_slots),
         cmocka_unit_test(test_plan__short_runs_share_a_request),
