@@ -1,7 +1,7 @@
 /* cmd_put.c - one object from a file or standard input, as a stream.
  *
- * The source is read piece by piece into a writer, which sends parts and waits when the memory budget
- * is used up: memory does not grow with the object. Readers see the old object until the last byte is
+ * The source is read piece by piece into memory that the writer lends, which sends parts and waits when
+ * the memory budget is used up: memory does not grow with the object. Readers see the old object until the last byte is
  * committed; after any failure, an interruption included, nothing of the new one stays.
  *
  * A regular file must not change meanwhile: size and time are looked at before and after, and the
@@ -65,29 +65,29 @@ static int check_unchanged(struct cli *cli, const struct source *source)
                     source->name);
 }
 
+/* The writer lends memory of its parts, so the bytes are read to where they leave from. */
 static int copy_source(struct cli *cli, struct source *source, pst_writer *writer)
 {
-    char *piece = cli_alloc(1, PIECE_BYTES);
     int code = CLI_OK;
 
     while (code == CLI_OK) {
         pst_error err = PST_ERROR_INIT;
-        ssize_t n = cli_read_fd(cli, source->fd, piece, PIECE_BYTES);
-        pst_rc rc = PST_OK;
-        if (n == 0)
-            break;
+        void *piece = NULL;
+        size_t len = 0;
+        pst_rc rc = pst_writer_reserve(writer, PIECE_BYTES, &piece, &len, &err);
+        if (rc != PST_OK)
+            return cli_fail_rc(cli, rc, &err);
+        ssize_t n = cli_read_fd(cli, source->fd, piece, len);
         if (n < 0)
-            code = cli_fail_errno(cli, errno, "%s", source->name);
-        else
-            rc = pst_writer_write(writer, piece, (size_t)n, &err);
+            return cli_fail_errno(cli, errno, "%s", source->name);
+        rc = pst_writer_commit(writer, (size_t)n, &err);
         if (rc != PST_OK)
             code = cli_fail_rc(cli, rc, &err);
-        if (n > 0) {
-            source->n_read += (uint64_t)n;
-            cli_progress_add(cli, 0, (uint64_t)n);
-        }
+        source->n_read += (uint64_t)n;
+        cli_progress_add(cli, 0, (uint64_t)n);
+        if (n == 0)
+            break;
     }
-    free(piece);
     return code == CLI_OK ? check_unchanged(cli, source) : code;
 }
 

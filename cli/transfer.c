@@ -243,8 +243,9 @@ static void share_budget(struct transfer *t)
     pst_context_stats(t->cli->context, &stats);
     share = stats.budget_bytes / (2 * (uint64_t)t->options->n_jobs);
     t->small_bytes = share > SMALL_BYTES ? SMALL_BYTES : share < PAGE_BYTES ? PAGE_BYTES : share;
+    /* What is longer than a part goes in parts, but nobody is served by single bytes. */
     if (t->flow.part_bytes > 0 && t->flow.part_bytes < t->small_bytes)
-        t->small_bytes = t->flow.part_bytes; /* so that what is longer goes in parts */
+        t->small_bytes = t->flow.part_bytes > PAGE_BYTES ? t->flow.part_bytes : PAGE_BYTES;
     t->queue->n_large_max = (uint32_t)(stats.budget_bytes / LARGE_BYTES);
     if (t->queue->n_large_max == 0)
         t->queue->n_large_max = 1;
