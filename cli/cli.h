@@ -294,10 +294,10 @@ int cli_walk(struct cli *cli, const struct cli_walk *walk);
 
 /* ---- reading in a stream (stream.c) --------------------------------------------------------------- */
 
-/* Receives the bytes in order. A code other than 0 ends the read; it has been reported. CLI_STOP ends
+/* Receives the bytes in order, never none; who wants to keep them takes a reference. A code other than 0 ends the read; it has been reported. CLI_STOP ends
  * it without being an error: nobody wants the rest. */
 #define CLI_STOP (-1)
-typedef int (*cli_sink_fn)(void *arg, const void *data, size_t len);
+typedef int (*cli_sink_fn)(void *arg, pst_buffer *buffer);
 
 /* What is known from the first reply, before any byte reaches the sink. A code other than 0 ends it. */
 typedef int (*cli_size_fn)(void *arg, uint64_t object_size, const char *etag);
@@ -318,7 +318,9 @@ struct cli_stream {
 int cli_stream_read(struct cli *cli, const struct cli_stream *stream);
 
 /* Sink for standard output; arg is the struct cli. */
-int cli_sink_stdout(void *arg, const void *data, size_t len);
+int cli_sink_stdout(void *arg, pst_buffer *buffer);
+/* Sink of those who want to know only whether all can be read. */
+int cli_sink_nowhere(void *arg, pst_buffer *buffer);
 
 /* ---- progress (progress.c): stderr, only on a terminal and not with -q ---------------------------- */
 

@@ -71,7 +71,7 @@ static int write_fd(const struct getter *getter, const char *data, size_t len)
     return cli_interrupted(getter->cli) ? CLI_INTERRUPTED : CLI_OK;
 }
 
-static int write_file(void *arg, const void *data, size_t len)
+static int write_file(void *arg, pst_buffer *buffer)
 {
     struct getter *getter = arg;
     pst_error err = PST_ERROR_INIT;
@@ -79,12 +79,12 @@ static int write_file(void *arg, const void *data, size_t len)
     int code;
 
     if (getter->fd >= 0) {
-        code = write_fd(getter, data, len);
+        code = write_fd(getter, pst_buffer_data(buffer), pst_buffer_size(buffer));
     } else {
-        rc = pst_writer_write(getter->writer, data, len, &err);
+        rc = pst_writer_write_owned(getter->writer, buffer, &err);
         code = rc == PST_OK ? CLI_OK : fail_writing(getter, rc, &err);
     }
-    cli_progress_add(getter->cli, 0, len);
+    cli_progress_add(getter->cli, 0, pst_buffer_size(buffer));
     return code;
 }
 
@@ -191,10 +191,10 @@ static int get_to_file(struct cli *cli, struct cli_flow *flow, struct cli_stream
     return code;
 }
 
-static int sink_with_progress(void *arg, const void *data, size_t len)
+static int sink_with_progress(void *arg, pst_buffer *buffer)
 {
-    cli_progress_add(arg, 0, len);
-    return cli_sink_stdout(arg, data, len);
+    cli_progress_add(arg, 0, pst_buffer_size(buffer));
+    return cli_sink_stdout(arg, buffer);
 }
 
 static int start_progress(void *arg, uint64_t object_size, const char *etag)
@@ -203,14 +203,6 @@ static int start_progress(void *arg, uint64_t object_size, const char *etag)
     if (!isatty(STDOUT_FILENO))
         cli_progress_start(arg, "get", PST_UNKNOWN, object_size);
     return CLI_OK;
-}
-
-static int drop(void *arg, const void *data, size_t len)
-{
-    const struct cli *cli = arg;
-    (void)data;
-    (void)len;
-    return cli_interrupted(cli) ? CLI_INTERRUPTED : CLI_OK;
 }
 
 /* A checksum of the store is of the bytes as they are stored: what comes out of the decompressor cannot be
@@ -225,7 +217,7 @@ static int verify_stored(struct cli *cli, const struct cli_stream *stream,
     before.options = &stored;
     before.info = NULL;
     before.on_size = NULL;
-    before.sink = drop;
+    before.sink = cli_sink_nowhere;
     before.arg = cli;
     return cli_stream_read(cli, &before);
 }

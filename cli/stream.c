@@ -53,13 +53,12 @@ static int begin(struct cli *cli, const struct cli_stream *stream, pst_reader *r
     return stream->on_size ? stream->on_size(stream->arg, size, info.etag) : CLI_OK;
 }
 
-static int deliver(const struct cli_stream *stream, const pst_buffer *buffer)
+static int deliver(const struct cli_stream *stream, pst_buffer *buffer)
 {
-    size_t size = pst_buffer_size(buffer);
     /* Length 0 reads a byte, so that the range is looked at: nobody wants it. */
-    if (stream->length == 0 || size == 0)
+    if (stream->length == 0 || pst_buffer_size(buffer) == 0)
         return CLI_OK;
-    return stream->sink(stream->arg, pst_buffer_data(buffer), size);
+    return stream->sink(stream->arg, buffer);
 }
 
 static int read_all(struct cli *cli, const struct cli_stream *stream, pst_reader *reader)
@@ -109,11 +108,18 @@ int cli_stream_read(struct cli *cli, const struct cli_stream *stream)
     return code == CLI_STOP ? CLI_OK : code;
 }
 
-int cli_sink_stdout(void *arg, const void *data, size_t len)
+int cli_sink_stdout(void *arg, pst_buffer *buffer)
 {
     struct cli *cli = arg;
-    cli_put(cli, data, len);
+    cli_put(cli, pst_buffer_data(buffer), pst_buffer_size(buffer));
     if (cli_interrupted(cli))
         return CLI_INTERRUPTED;
     return cli_output_closed(cli) ? CLI_STOP : CLI_OK;
+}
+
+int cli_sink_nowhere(void *arg, pst_buffer *buffer)
+{
+    const struct cli *cli = arg;
+    (void)buffer;
+    return cli_interrupted(cli) ? CLI_INTERRUPTED : CLI_OK;
 }

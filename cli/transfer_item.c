@@ -139,15 +139,16 @@ static int start_large(void *arg, uint64_t object_size, const char *etag)
     return code;
 }
 
-static int write_large(void *arg, const void *data, size_t len)
+static int write_large(void *arg, pst_buffer *buffer)
 {
     struct transfer_work *work = arg;
     pst_error err = PST_ERROR_INIT;
-    pst_rc rc = pst_writer_write(work->writer, data, len, &err);
+    size_t len = pst_buffer_size(buffer);
+    pst_rc rc = pst_writer_write_owned(work->writer, buffer, &err);
 
     if (rc != PST_OK)
         return transfer_fail_to(work, rc, &err);
-    work->n_read_crc = pst_crc32c(work->n_read_crc, data, len);
+    work->n_read_crc = pst_crc32c(work->n_read_crc, pst_buffer_data(buffer), len);
     work->n_read += len;
     cli_progress_add(work->cli, 0, len);
     return CLI_OK;
