@@ -22,17 +22,22 @@ static const pst_read_args *held_args[HELD_MAX];
 static pst_read_result *held_results[HELD_MAX];
 static pst_sum sum;
 
-static void open_all(void)
+static void open_with(const pst_context_options *options)
 {
-    const pst_context_options options = {
-        .struct_size = sizeof(options), .first_read_bytes = FIRST, .memory_budget_bytes = 8u << 20};
     for (size_t i = 0; i < BODY; i++)
         body[i] = (char)(i * 7 + i / 251);
     memset(dst, 0x55, BODY);
     puppet.body = body;
     puppet.body_len = BODY;
-    context = puppet_context(&options);
+    context = puppet_context(options);
     store = puppet_store(context, "puppet");
+}
+
+static void open_all(void)
+{
+    const pst_context_options options = {
+        .struct_size = sizeof(options), .first_read_bytes = FIRST, .memory_budget_bytes = 8u << 20};
+    open_with(&options);
 }
 
 static void close_all(void)
@@ -267,6 +272,50 @@ static void test_into__spans_are_filled_in_their_order_with_any_plugin(void **st
     read_into_spans(0, PST_READ_CRC32C);
     read_into_spans(PART + 1, PST_READ_EXPECT_CRC32C);
     close_all();
+}
+
+static void test_into__an_object_may_be_larger_than_the_budget(void **state)
+{
+    const pst_context_options options = {
+        .struct_size = sizeof(options), .first_read_bytes = FIRST, .memory_budget_bytes = 65536};
+    const size_t size = 300001;
+    char *large = malloc(size), *copy = malloc(size);
+    assert_non_null(large);
+    assert_non_null(copy);
+    (void)state;
+    for (size_t i = 0; i < size; i++)
+        large[i] = (char)(i * 7 + i / 251);
+    for (int is_bounded = 0; is_bounded < 2; is_bounded++) {
+        pst_error err = PST_ERROR_INIT;
+        pst_read_options own = parts(4);
+        pst_read_info info = {.struct_size = sizeof(info)};
+        pst_buffer *buffer = NULL;
+        size_t n_read = 0;
+        puppet_reset();
+        if (!is_bounded)
+            puppet.caps &= ~PST_CAP_CANCEL_BOUNDED; /* through the budget, piece by piece */
+        open_with(&options);
+        puppet.body = large;
+        puppet.body_len = size;
+        assert_int_equal(pst_get(store, object_key, NULL, NULL, &buffer, NULL, &err),
+                         PST_E_OVER_BUDGET);
+        assert_non_null(
+            strstr(err.message, "needs 300001 bytes of memory, the budget is 65536 bytes"));
+        memset(copy, 0, size);
+        own.flags = PST_READ_EXPECT_CRC32C;
+        own.expected_crc32c = pst_crc32c(0, large, size);
+        assert_int_equal(
+            pst_get_into(store, object_key, 0, copy, size, &own, NULL, &n_read, &info, NULL),
+            PST_OK);
+        assert_int_equal(n_read, size);
+        assert_memory_equal(copy, large, size);
+        pst_stats stats = {.struct_size = sizeof(stats)};
+        pst_context_stats(context, &stats);
+        assert_true(stats.peak_in_flight_bytes <= 65536);
+        close_all();
+    }
+    free(large);
+    free(copy);
 }
 
 /* ---- checksums ---------------------------------------------------------------------------------- */
@@ -674,6 +723,7 @@ int main(void)
         CONTRACT_TEST(test_range__infos_and_options_of_an_earlier_version_are_respected),
         CONTRACT_TEST(test_range__options_out_of_bounds_are_refused_with_the_bound),
         CONTRACT_TEST(test_into__spans_are_filled_in_their_order_with_any_plugin),
+        CONTRACT_TEST(test_into__an_object_may_be_larger_than_the_budget),
         CONTRACT_TEST(test_sum__ranges_may_end_in_any_order),
         CONTRACT_TEST(test_sum__the_stores_own_is_compared_where_it_covers_what_was_read),
         CONTRACT_TEST(test_sum__expected_one_is_compared_and_both_are_named),

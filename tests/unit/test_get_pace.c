@@ -286,6 +286,24 @@ static void test_pace__a_rate_that_falls_takes_ranges_off(void **state)
     assert_true(pace.best < before);
 }
 
+/* A machine that stops for a while now and then must not end with one range at a time for good. */
+static void test_pace__a_local_disk_does_not_fall_below_two_per_core(void **state)
+{
+    (void)state;
+    for (unsigned seed = 1; seed <= 20; seed++) {
+        struct model m = {.latency_ns = 10000, .random = seed, .now_ns = 1};
+        struct pst_pace pace = {.n_took = 0};
+        struct pst_pace_start start = start_of(GIB);
+        for (unsigned i = 0; i < 20; i++) {
+            m.bytes_per_ns = i % 2 ? 12 : 1;
+            start.learned_in_flight = pace.best;
+            pst_pace_init(&pace, &start);
+            read_all(&m, &pace, GIB);
+            assert_in_range(pace.best, 4, 8);
+        }
+    }
+}
+
 static void test_pace__throttled_halves_once_for_all_that_are_under_way(void **state)
 {
     struct pst_pace pace = {.n_took = 0};
@@ -364,6 +382,7 @@ int main(void)
         cmocka_unit_test(test_pace__a_local_disk_stays_low),
         cmocka_unit_test(test_pace__a_local_disk_stays_low_on_a_busy_machine),
         cmocka_unit_test(test_pace__a_rate_that_falls_takes_ranges_off),
+        cmocka_unit_test(test_pace__a_local_disk_does_not_fall_below_two_per_core),
         cmocka_unit_test(test_pace__throttled_halves_once_for_all_that_are_under_way),
         cmocka_unit_test(test_pace__a_number_that_was_asked_for_stays),
         cmocka_unit_test(test_pace__late_is_what_was_asked_or_three_medians),

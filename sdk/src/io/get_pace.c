@@ -17,8 +17,8 @@
  * back, tries half as far, and then rests for some epochs. Ranges at the speed of memory wait for a
  * processor: nothing higher is tried then, since on a busy machine more threads do get more of it, from
  * everybody else. So a local disk stays at its two per core. A rate that falls by half at the
- * level in use takes a quarter of the ranges off; THROTTLED takes half of them and makes later steps
- * small.
+ * level in use takes a quarter of the ranges off, but none of the two per core; THROTTLED takes half of
+ * them and makes later steps small.
  *
  * What this does not do: know about other reads of the store. Each finds its own level in their
  * presence, under the store's in-flight cap. */
@@ -97,6 +97,7 @@ void pst_pace_init(struct pst_pace *pace, const struct pst_pace_start *start)
         at_start = 4;
     if (at_start > 16)
         at_start = 16;
+    pace->usual = at_start;
     if (start->learned_in_flight > 0)
         at_start = start->learned_in_flight;
     pace->is_in_flight_fixed = start->asked_in_flight > 0;
@@ -155,7 +156,8 @@ static void set_level(struct pst_pace *pace, uint32_t level)
 static void try_higher(struct pst_pace *pace)
 {
     uint32_t room = pace->in_flight_max - pace->best;
-    if (pace->best_rate > LOCAL_BYTES_PER_NS * (double)pace->best)
+    int is_local = pace->best_rate > LOCAL_BYTES_PER_NS * (double)pace->best;
+    if (is_local && pace->best >= pace->usual)
         room = 0;
     uint32_t step = pace->step < room ? pace->step : room;
     pace->is_trying = step > 0;
@@ -183,8 +185,9 @@ static void judge_try(struct pst_pace *pace, double rate)
 
 static void judge_level(struct pst_pace *pace, double rate)
 {
-    if (rate < pace->best_rate / 2 && pace->best > 1) {
-        pace->best -= pace->best / 4 + (pace->best < 4);
+    if (rate < pace->best_rate / 2 && pace->best > pace->usual) {
+        uint32_t fewer = pace->best - pace->best / 4;
+        pace->best = fewer > pace->usual ? fewer : pace->usual;
         pace->best_rate = 0; /* other times: measured anew */
         pace->hold = HOLD;
         set_level(pace, pace->best);

@@ -34,6 +34,7 @@ struct pst_pace {
     uint64_t part_uncut; /* what it would be but for the checksum; 0: what it is */
     uint64_t part_local; /* most of a range that comes at the speed of memory */
     uint32_t in_flight_max;
+    uint32_t usual; /* in_flight where nothing is known: two per core, 4 to 16 */
     int is_part_fixed, is_in_flight_fixed, is_summed;
     int is_length_learned; /* by the clock, here or in an earlier read */
 

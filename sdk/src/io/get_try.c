@@ -146,10 +146,11 @@ enum pst_aim pst_get_aim_of(const struct pst_get *get, int is_first)
     return is_first && get->spec.n_dst == 0 ? PST_AIM_LATE : PST_AIM_DIRECT;
 }
 
+/* Beside others a few too many may be saved up: the next look sees to it. */
 static void earn_hedge(struct pst_port *port)
 {
-    if (atomic_fetch_add_explicit(&port->hedge_tokens, 1, memory_order_relaxed) >= HEDGE_TOKENS_MAX)
-        atomic_fetch_sub_explicit(&port->hedge_tokens, 1, memory_order_relaxed);
+    if (atomic_load_explicit(&port->hedge_tokens, memory_order_relaxed) < HEDGE_TOKENS_MAX)
+        atomic_fetch_add_explicit(&port->hedge_tokens, 1, memory_order_relaxed);
 }
 
 /* May one more be made? The count starts at 0, so that a fresh store has one. */
