@@ -139,6 +139,7 @@ static void on_range_settled(struct pst_span *span, pst_rc rc, const pst_error *
                       get->locked.next < get->locked.total);
     }
     int has_bytes = get->locked.rc == PST_OK;
+    pst_get_watch_locked(get); /* what late means may be another time now */
     uint32_t n = next_ranges_locked(get, batch);
     pthread_mutex_unlock(&get->mutex);
     submit_all(get, batch, n);

@@ -47,6 +47,7 @@ struct pst_span {
     uint64_t from, length; /* of the destination; what was asked for */
     uint64_t n_read;       /* of them: what the reply brought and the read wants */
     uint64_t begun_ns;
+    uint64_t looked_ns; /* when it was last found too early, or too poor, for a second request */
     struct pst_try *tries[2];
     struct pst_try *winner; /* one of the two: it has its bytes */
     uint32_t crc32c;

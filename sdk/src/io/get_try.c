@@ -26,6 +26,7 @@
 #define HEDGE_COST 10
 #define HEDGE_TOKENS_MAX 90 /* above the ten of a fresh store */
 #define HEDGE_BATCH 16u
+#define UNKNOWN_LOOK_NS 20000000u
 
 static void on_try(struct pst_task *task, pst_rc rc);
 
@@ -181,7 +182,7 @@ struct pst_task *pst_get_aim_locked(struct pst_span *span, enum pst_aim aim)
     span->tries[1] = span->winner = NULL;
     span->crc32c = 0;
     span->is_busy = 1;
-    span->begun_ns = pst_now_ns();
+    span->begun_ns = span->looked_ns = pst_now_ns();
     if (aim == PST_AIM_LATE)
         get->locked.late = try->task;
     get->locked.n_running++;
@@ -312,14 +313,14 @@ static int may_hedge(const struct pst_span *span)
 static void hedge_locked(struct pst_span *span, struct pst_task **batch, uint32_t *n)
 {
     struct pst_get *get = span->get;
-    span->is_hedged = 1;
     if (!pay_hedge(get->spec.port))
-        return;
+        return; /* perhaps later */
     struct pst_try *try = new_try(span, PST_FAULT(HEDGE_IN_PLACE) ? PST_AIM_DIRECT : PST_AIM_SPARE);
     if (!try) {
         atomic_fetch_add_explicit(&get->spec.port->hedge_tokens, HEDGE_COST, memory_order_relaxed);
         return;
     }
+    span->is_hedged = 1;
     span->tries[1] = try;
     get->outcome.n_hedges++;
     atomic_fetch_add_explicit(&get->spec.port->core->hedges, 1, memory_order_relaxed);
@@ -338,6 +339,12 @@ static struct pst_span *span_at(struct pst_get *get, uint32_t i)
     return i == 0 ? &get->first : &get->spans[i - 1];
 }
 
+/* When to look at it (again). What late means may be learned yet. */
+static uint64_t look_at_ns(const struct pst_span *span, uint64_t late_ns)
+{
+    return span->looked_ns + (late_ns < UINT64_MAX ? late_ns : UNKNOWN_LOOK_NS);
+}
+
 static void on_watch(void *arg)
 {
     struct pst_get *get = arg;
@@ -347,10 +354,13 @@ static void on_watch(void *arg)
     pthread_mutex_lock(&get->mutex);
     get->locked.is_watched = 0;
     uint64_t late_ns = late_ns_locked(get);
-    int goes_on = !get->locked.is_ended && get->locked.rc == PST_OK && late_ns < UINT64_MAX;
+    int goes_on = !get->locked.is_ended && get->locked.rc == PST_OK;
     for (uint32_t i = 0; goes_on && i <= get->n_spans && n < HEDGE_BATCH; i++) {
         struct pst_span *span = span_at(get, i);
-        if (may_hedge(span) && now_ns - span->begun_ns >= late_ns)
+        if (!may_hedge(span) || now_ns < look_at_ns(span, late_ns))
+            continue;
+        span->looked_ns = now_ns;
+        if (late_ns < UINT64_MAX)
             hedge_locked(span, batch, &n);
     }
     if (goes_on)
@@ -375,10 +385,10 @@ void pst_get_watch_locked(struct pst_get *get)
     if (get->spec.hedge_after_ms == 0)
         return;
     uint64_t late_ns = late_ns_locked(get);
-    for (uint32_t i = 0; late_ns < UINT64_MAX && i <= get->n_spans; i++) {
+    for (uint32_t i = 0; i <= get->n_spans; i++) {
         const struct pst_span *span = span_at(get, i);
-        if (may_hedge(span) && span->begun_ns + late_ns < due_ns)
-            due_ns = span->begun_ns + late_ns;
+        if (may_hedge(span) && look_at_ns(span, late_ns) < due_ns)
+            due_ns = look_at_ns(span, late_ns);
     }
     if (due_ns == UINT64_MAX || (get->locked.is_watched && get->locked.watch_due_ns <= due_ns))
         return;
