@@ -304,6 +304,55 @@ static void test_part__odd_limits_stay_within_themselves(void **state)
     }
 }
 
+static uint64_t next_random(uint64_t *seed, uint64_t most)
+{
+    *seed = *seed * 6364136223846793005u + 1442695040888963407u;
+    uint64_t bits = (*seed >> 33) % 40; /* of every magnitude */
+    return (*seed >> 20) % (((uint64_t)1 << bits) + 1) % (most + 1);
+}
+
+static void test_part__any_limits_give_a_plan_that_keeps_its_word(void **state)
+{
+    uint64_t seed = 7;
+    unsigned n_planned = 0, n_hinted = 0;
+    (void)state;
+    for (unsigned i = 0; i < 4000; i++) {
+        const pst_limits limits = {
+            .part_min = next_random(&seed, 1 * GIB),
+            .part_max = next_random(&seed, 100 * GIB),
+            .part_multiple = next_random(&seed, 3) ? 0 : next_random(&seed, 100000),
+            .io_align = (uint32_t)(next_random(&seed, 3) ? 0 : next_random(&seed, 8192)),
+            .io_preferred = next_random(&seed, 64 * MIB),
+            .parts_max = (uint32_t)next_random(&seed, 3000) + 1,
+            .object_max = next_random(&seed, 100 * TIB),
+            .flags = next_random(&seed, 9) ? 0 : PST_LIMIT_PARTS_UNIFORM,
+        };
+        const struct pst_part_ask ask = {
+            .limits = &limits,
+            .size_hint = i % 2 ? PST_UNKNOWN : next_random(&seed, TIB),
+            .budget_bytes = i % 3 ? PST_PART_NO_LIMIT : next_random(&seed, 16 * GIB),
+        };
+        struct pst_part_plan plan;
+        uint64_t largest = 0;
+        if (pst_part_plan(&ask, &plan, NULL) != PST_OK)
+            continue;
+        if (plan.first_bytes > ask.budget_bytes) { /* only as one put, which is shorter */
+            assert_true(ask.size_hint <= ask.budget_bytes);
+            continue;
+        }
+        uint64_t reach = pst_part_reach(&plan);
+        n_planned++;
+        assert_int_equal(walk(&plan, &ask, reach, &largest) == 0, reach == 0);
+        if (reach < plan.object_max)
+            assert_int_equal(walk(&plan, &ask, reach + 1, &largest), 0);
+        if (ask.size_hint != PST_UNKNOWN) {
+            n_hinted++;
+            assert_true(ask.size_hint <= reach); /* what was planned for fits */
+        }
+    }
+    assert_true(n_planned > 500 && n_hinted > 100);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -313,6 +362,7 @@ int main(void)
         cmocka_unit_test(test_part__a_stream_that_is_too_long_is_told_how_far_it_could_go),
         cmocka_unit_test(test_part__absurd_limits_are_the_plugins_fault),
         cmocka_unit_test(test_part__odd_limits_stay_within_themselves),
+        cmocka_unit_test(test_part__any_limits_give_a_plan_that_keeps_its_word),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
