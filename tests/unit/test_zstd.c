@@ -582,7 +582,7 @@ static void test_zstd__content_beyond_the_budget_is_refused_with_the_sizes(void 
     require_failure(f, "big.zst", PST_E_OVER_BUDGET, "the memory budget is 2097152 bytes");
 }
 
-static void test_zstd__an_object_replaced_between_the_reads_is_changed(void **state)
+static void test_zstd__conditions_hold_for_what_is_stored(void **state)
 {
     struct fixture *f = *state;
     pst_buffer *buffer = NULL;
@@ -594,6 +594,54 @@ static void test_zstd__an_object_replaced_between_the_reads_is_changed(void **st
         PST_E_PRECONDITION);
     assert_int_equal(pst_get(f->store, str("missing.zst"), &by_name, NULL, &buffer, NULL, NULL),
                      PST_E_NOT_FOUND);
+}
+
+static void test_zstd__a_fired_token_and_a_deadline_end_it(void **state)
+{
+    struct fixture *f = *state;
+    pst_buffer *buffer = NULL;
+    pst_cancel *cancel = NULL;
+    assert_int_equal(pst_cancel_new(&cancel), PST_OK);
+    pst_cancel_fire(cancel);
+    const pst_call fired = {.struct_size = sizeof(fired), .cancel = cancel};
+    write_compressed(f, "a.zst", TEXT_BYTES, 1, FRAME, NULL);
+    assert_int_equal(pst_get(f->store, str("a.zst"), &by_name, &fired, &buffer, NULL, NULL),
+                     PST_E_CANCELLED);
+    assert_int_equal(
+        pst_get_range(f->store, str("a.zst"), 5, 10, &by_name, &fired, &buffer, NULL, NULL),
+        PST_E_CANCELLED);
+    const pst_call ample = {.struct_size = sizeof(ample), .timeout_ms = 60000};
+    assert_int_equal(pst_get(f->store, str("a.zst"), &by_name, &ample, &buffer, NULL, NULL),
+                     PST_OK);
+    assert_int_equal(pst_buffer_size(buffer), TEXT_BYTES);
+    pst_buffer_unref(buffer);
+    pst_cancel_free(cancel);
+}
+
+/* Longer than what one call of libzstd decompresses. */
+static void test_zstd__a_frame_of_70_mib_is_decompressed_and_checked_in_slices(void **state)
+{
+    static const char *const plain[] = {"-c", "-1", "--stream-size=73400320", NULL};
+    struct fixture *f = *state;
+    const char *in = scratch_path(f->dir, "in"), *out = scratch_path(f->dir, "out");
+    size_t len = 0, total = 70 * MIB;
+    char *zeros = calloc(1, total), message[160];
+    assert_non_null(zeros);
+    scratch_write_bytes(in, zeros, total);
+    assert_int_equal(run_zstd(plain, in, out), 0);
+    unlink(in);
+    char *bytes = slurp(out, &len);
+    put_raw(f, "long.zst", bytes, len);
+    require_get(f, "long.zst", zeros, total);
+    bytes[len - 1] ^= 1; /* its checksum */
+    put_raw(f, "long.zst", bytes, len);
+    snprintf(message, sizeof(message),
+             "the content of the zstd frame at offset 0 does not have the checksum that stands at "
+             "offset %zu",
+             len - 4);
+    require_failure(f, "long.zst", PST_E_DATA_LOSS, message);
+    free(bytes);
+    free(zeros);
 }
 
 /* ---- memory that runs out ---------------------------------------------------------------------- */
@@ -659,7 +707,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             test_zstd__content_beyond_the_budget_is_refused_with_the_sizes, setup_small_budget,
             teardown),
-        WITH_STORE(test_zstd__an_object_replaced_between_the_reads_is_changed),
+        WITH_STORE(test_zstd__a_fired_token_and_a_deadline_end_it),
+        WITH_STORE(test_zstd__a_frame_of_70_mib_is_decompressed_and_checked_in_slices),
+        WITH_STORE(test_zstd__conditions_hold_for_what_is_stored),
         cmocka_unit_test(test_zstd__any_failing_allocation_is_no_memory_and_leaks_nothing),
     };
     torture_jansson();

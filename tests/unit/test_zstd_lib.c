@@ -1,8 +1,10 @@
 /* What is declared by hand agrees with the real header, and the library is mapped late, once, or not. */
 #include <setjmp.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -11,6 +13,8 @@
 #include <pthread.h>
 #include <zstd.h>
 #include <zstd_errors.h>
+
+#include <penstock/context.h>
 
 #include "codec/zstd_lib.h"
 #include "scratch.h"
@@ -107,6 +111,41 @@ static void test_zstd_lib__missing_library_is_named(void **state)
                      PST_E_UNIMPLEMENTED);
     assert_int_equal(err.code, PST_E_UNIMPLEMENTED);
     assert_non_null(strstr(err.message, "zstd needs libzstd-that-is-not-there.so.1, which cannot"));
+}
+
+/* A process that finds a file of that name which is no library. */
+static void test_zstd_lib__what_is_found_in_its_place_is_named(void **state)
+{
+    char *argv[] = {(char *)(uintptr_t) "test_zstd_lib", (char *)(uintptr_t) "load", NULL};
+    char path[4096], message[1024] = "";
+    int out[2], status = 0;
+    pid_t child = 0;
+    posix_spawn_file_actions_t actions;
+    scratch_write(scratch_path(*state, "libzstd.so.1"), "no library");
+    snprintf(path, sizeof(path), "LD_LIBRARY_PATH=%s", (const char *)*state);
+    char *envp[] = {path, NULL};
+    assert_int_equal(pipe(out), 0);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, out[1], 1);
+    assert_int_equal(posix_spawn(&child, "/proc/self/exe", &actions, NULL, argv, envp), 0);
+    posix_spawn_file_actions_destroy(&actions);
+    close(out[1]);
+    ssize_t n = read(out[0], message, sizeof(message) - 1);
+    close(out[0]);
+    assert_true(n > 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(WEXITSTATUS(status), 2); /* what the command exits with */
+    assert_ptr_equal(strstr(message, "zstd needs libzstd.so.1, which cannot be loaded: "), message);
+}
+
+/* What the test above runs. */
+static int load(void)
+{
+    const struct pst_zstd *zstd = NULL;
+    pst_error err = PST_ERROR_INIT;
+    pst_rc rc = pst_zstd_get(&zstd, &err);
+    puts(err.message);
+    return pst_rc_exit_code(rc);
 }
 
 static void test_zstd_lib__library_without_the_functions_is_named(void **state)
@@ -208,12 +247,17 @@ static void test_zstd_lib__no_more_than_the_slots_are_kept(void **state)
     assert_int_equal(n_freed, N - N_SLOTS);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc == 2 && strcmp(argv[1], "load") == 0)
+        return load();
+
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_zstd_lib__is_not_mapped_before_it_is_used),
         cmocka_unit_test(test_zstd_lib__threads_agree_on_one_table),
         cmocka_unit_test(test_zstd_lib__missing_library_is_named),
+        cmocka_unit_test_setup_teardown(test_zstd_lib__what_is_found_in_its_place_is_named,
+                                        scratch_setup, scratch_teardown),
         cmocka_unit_test(test_zstd_lib__library_without_the_functions_is_named),
         cmocka_unit_test(test_zstd_lib__works_in_a_fork_child),
         cmocka_unit_test(test_zstd_lib__small_contexts_are_kept_without_their_parameters),
