@@ -9,11 +9,10 @@
  *     g g g h h h h h        while generation g is written over h = g - 1
  *     g g g g g 0 0 0        grown again, the second half not written yet
  *
- * Bytes of two moments show as a third value, as a step back, or as a step where there can be none. The
- * writer changes eight bytes at a time and goes on when the file's mtime has moved, so two states with the
- * same times differ by one block at most, which no reader could tell from either of them.
+ * Bytes of two moments show as a third value, as a step back, or as a step where there can be none.
  *
- * Then the same changes once more, each in a known place: between two parts of a stream. */
+ * Then the same changes once more, each in a known place: between two parts of a stream, and at every
+ * moment before and after the plugin looks at the file or has read from it (points.c). */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -32,109 +31,15 @@
 #include <cmocka.h>
 #include <penstock/penstock.h>
 
+#include "changing.h"
+#include "points.h"
 #include "scratch.h"
 
-#define BLOCK ((size_t)4096)
-#define BLOCKS ((size_t)64)
-#define HALF (BLOCKS / 2)
-#define PART (4 * BLOCK)
+#define PART (8 * BLOCK)
 #define ROUNDS 150u
 #define KEY PST_STR("o")
 
 /* ---- the writer -------------------------------------------------------------------------------- */
-
-struct writer {
-    const char *path, *temporary;
-    uint64_t generation, random;
-};
-
-static void must(int is_so, const char *what)
-{
-    if (is_so)
-        return;
-    perror(what);
-    _exit(1);
-}
-
-static struct stat look(int fd)
-{
-    struct stat st;
-    must(fstat(fd, &st) == 0, "fstat");
-    return st;
-}
-
-static int is_moved(const struct stat *before, const struct stat *now)
-{
-    return before->st_mtim.tv_sec != now->st_mtim.tv_sec ||
-           before->st_mtim.tv_nsec != now->st_mtim.tv_nsec;
-}
-
-static void set_block(int fd, size_t block, uint64_t value)
-{
-    struct stat before = look(fd), now;
-    do {
-        must(pwrite(fd, &value, sizeof(value), (off_t)(block * BLOCK)) == sizeof(value), "pwrite");
-        now = look(fd);
-    } while (!is_moved(&before, &now));
-}
-
-static void set_size(int fd, size_t blocks)
-{
-    struct stat before = look(fd), now;
-    do {
-        must(ftruncate(fd, (off_t)(blocks * BLOCK)) == 0, "ftruncate");
-        now = look(fd);
-    } while (!is_moved(&before, &now));
-}
-
-static int open_object(const char *path)
-{
-    int fd = open(path, O_RDWR | O_CLOEXEC);
-    must(fd >= 0, path);
-    return fd;
-}
-
-static void rewrite_in_place(struct writer *w)
-{
-    int fd = open_object(w->path);
-    w->generation++;
-    for (size_t i = 0; i < BLOCKS; i++)
-        set_block(fd, i, w->generation);
-    close(fd);
-}
-
-static void truncate_it(struct writer *w)
-{
-    int fd = open_object(w->path);
-    set_size(fd, HALF);
-    close(fd);
-}
-
-static void grow_it(struct writer *w)
-{
-    int fd = open_object(w->path);
-    set_size(fd, BLOCKS);
-    for (size_t i = HALF; i < BLOCKS; i++)
-        set_block(fd, i, w->generation);
-    close(fd);
-}
-
-static void replace_it(struct writer *w)
-{
-    int fd = open(w->temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    must(fd >= 0, w->temporary);
-    w->generation += 2; /* a state that is no rewriting of the one before */
-    must(ftruncate(fd, (off_t)(BLOCKS * BLOCK)) == 0, "ftruncate");
-    for (size_t i = 0; i < BLOCKS; i++)
-        must(pwrite(fd, &w->generation, 8, (off_t)(i * BLOCK)) == 8, "pwrite");
-    close(fd);
-    must(rename(w->temporary, w->path) == 0, "rename");
-}
-
-static void delete_it(struct writer *w)
-{
-    must(unlink(w->path) == 0, "unlink");
-}
 
 /* Pacing, so that some reads get through between two changes: up to 8 ms. */
 static void pause_a_bit(struct writer *w)
@@ -181,54 +86,6 @@ static pid_t start_writer(struct writer *w)
     _exit(1);
 }
 
-/* ---- judging ----------------------------------------------------------------------------------- */
-
-/* Blocks in order, as far as they were read; those of ranges that failed are skipped. */
-struct sight {
-    uint64_t values[BLOCKS];
-    size_t places[BLOCKS], n;
-};
-
-static void see(struct sight *sight, size_t offset, const char *bytes, size_t len)
-{
-    assert_int_equal(offset % BLOCK, 0);
-    assert_int_equal(len % BLOCK, 0);
-    for (size_t at = 0; at < len; at += BLOCK) {
-        uint64_t value;
-        assert_true(sight->n < BLOCKS);
-        memcpy(&value, bytes + at, sizeof(value));
-        for (size_t i = sizeof(value); i < BLOCK; i++)
-            assert_int_equal(bytes[at + i], 0);
-        sight->places[sight->n] = (offset + at) / BLOCK;
-        sight->values[sight->n++] = value;
-    }
-}
-
-/* Was the file ever like this? */
-static int is_one_state(const struct sight *sight)
-{
-    size_t n_steps = 0, step = 0;
-    for (size_t i = 1; i < sight->n; i++) {
-        if (sight->values[i] == sight->values[i - 1])
-            continue;
-        n_steps++;
-        step = i;
-    }
-    if (n_steps == 0)
-        return 1;
-    uint64_t before = sight->values[0], after = sight->values[sight->n - 1];
-    return n_steps == 1 && (after + 1 == before || (after == 0 && sight->places[step] >= HALF));
-}
-
-static void judge(const char *what, const struct sight *sight)
-{
-    if (is_one_state(sight))
-        return;
-    for (size_t i = 0; i < sight->n; i++)
-        print_message("%zu:%llu ", sight->places[i], (unsigned long long)sight->values[i]);
-    fail_msg("%s: bytes of two versions", what);
-}
-
 static int is_expected(pst_rc rc, const pst_error *err)
 {
     if (rc == PST_OK || rc == PST_E_CHANGED || rc == PST_E_NOT_FOUND)
@@ -244,10 +101,12 @@ struct world {
     pst_store *store;
 };
 
+static uint32_t at_once = 4;
+
 static pst_read_options in_parts(void)
 {
     return (pst_read_options){
-        .struct_size = sizeof(pst_read_options), .part_bytes = PART, .max_in_flight = 4};
+        .struct_size = sizeof(pst_read_options), .part_bytes = PART, .max_in_flight = at_once};
 }
 
 static pst_rc by_get(struct world *w, pst_error *err)
@@ -397,13 +256,6 @@ static void read_what_changes(const char *dir, const char *scheme)
 
 /* ---- in a known place -------------------------------------------------------------------------- */
 
-static void rewrite_a_later_block(struct writer *w)
-{
-    int fd = open_object(w->path);
-    set_block(fd, BLOCKS - 1, 77);
-    close(fd);
-}
-
 static const struct {
     const char *name;
     void (*change)(struct writer *);
@@ -412,6 +264,7 @@ static const struct {
     {"truncated", truncate_it, PST_E_CHANGED},
     {"grown", grow_it, PST_E_CHANGED},
     {"rewritten", rewrite_in_place, PST_E_CHANGED},
+    {"rewritten by half", rewrite_half, PST_E_CHANGED},
     {"rewritten far behind", rewrite_a_later_block, PST_E_CHANGED},
     {"replaced", replace_it, PST_E_CHANGED},
     {"deleted", delete_it, PST_E_NOT_FOUND},
@@ -454,6 +307,47 @@ static void change_between_parts(const char *dir, const char *scheme)
     close_world(&world);
 }
 
+struct planned {
+    struct writer *writer;
+    void (*change)(struct writer *);
+};
+
+static void carry_out(void *arg)
+{
+    const struct planned *planned = arg;
+    planned->change(planned->writer);
+}
+
+/* One range after the other, so that the points come in the same order each time. */
+static void change_at_every_point(const char *dir, const char *scheme)
+{
+    const size_t n_changes = sizeof(changes) / sizeof(changes[0]);
+    size_t n_runs = 0, n_ok = 0;
+    struct world world;
+    at_once = 1;
+    open_world(&world, dir, scheme);
+    for (size_t i = 0; i < n_changes * WAYS; i++) {
+        struct writer w = writer_in(dir);
+        struct planned planned = {&w, changes[i / WAYS].change};
+        int was_reached = 1;
+        for (unsigned point = 1; was_reached; point++) {
+            pst_error err = PST_ERROR_INIT;
+            replace_it(&w);
+            points_arm(point, carry_out, &planned);
+            pst_rc rc = ways[i % WAYS].read(&world, &err);
+            was_reached = points_disarm();
+            assert_true(is_expected(rc, &err));
+            assert_true(rc == PST_OK || was_reached);
+            n_ok += rc == PST_OK;
+            n_runs++;
+        }
+    }
+    at_once = 4;
+    print_message("%s: %zu of %zu reads went through\n", scheme, n_ok, n_runs);
+    assert_true(n_runs > n_changes * WAYS * 15); /* else the points were missed */
+    close_world(&world);
+}
+
 static void test_file__that_changes_is_read_as_one_version_or_not(void **state)
 {
     read_what_changes(*state, "file");
@@ -462,6 +356,16 @@ static void test_file__that_changes_is_read_as_one_version_or_not(void **state)
 static void test_file__changed_between_two_parts_ends_the_stream(void **state)
 {
     change_between_parts(*state, "file");
+}
+
+static void test_file__changed_at_any_point_is_one_version_or_not(void **state)
+{
+    change_at_every_point(*state, "file");
+}
+
+static void test_direct__file_changed_at_any_point_is_one_version_or_not(void **state)
+{
+    change_at_every_point(*state, "direct");
 }
 
 static void test_direct__file_that_changes_is_read_as_one_version_or_not(void **state)
@@ -481,8 +385,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CHANGING_TEST(test_file__that_changes_is_read_as_one_version_or_not),
         CHANGING_TEST(test_file__changed_between_two_parts_ends_the_stream),
+        CHANGING_TEST(test_file__changed_at_any_point_is_one_version_or_not),
         CHANGING_TEST(test_direct__file_that_changes_is_read_as_one_version_or_not),
         CHANGING_TEST(test_direct__file_changed_between_two_parts_ends_the_stream),
+        CHANGING_TEST(test_direct__file_changed_at_any_point_is_one_version_or_not),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
