@@ -17,40 +17,13 @@ static pst_rc run_get(const struct bench *bench, pst_str key, struct bench_outco
     pst_buffer *buffer = NULL;
     pst_rc rc;
 
+    read.decode = options->zstd_level ? PST_DECODE_ZSTD : PST_DECODE_NEVER;
     rc = pst_get(bench->location.store, key, &read, &bench->cli->call, &buffer, &info, err);
     if (rc == PST_OK) {
         outcome->bytes = pst_buffer_size(buffer);
         outcome->stored_bytes = info.object_size;
     }
     pst_buffer_unref(buffer);
-    return rc;
-}
-
-/* A compressed object comes as a stream: in pieces, each released before the next. */
-static pst_rc run_decoded_get(const struct bench *bench, pst_str key, struct bench_outcome *outcome,
-                              pst_error *err)
-{
-    pst_read_options read = {.struct_size = sizeof(read), .decode = PST_DECODE_ZSTD};
-    pst_read_info info = {.struct_size = sizeof(info)};
-    pst_reader *reader = NULL;
-    pst_buffer *buffer = NULL;
-    pst_rc rc;
-
-    read.part_bytes = bench->options->part_bytes;
-    rc = pst_reader_open(bench->location.store, key, 0, PST_UNKNOWN, &read, &bench->cli->call,
-                         &reader, err);
-    while (rc == PST_OK) {
-        rc = pst_reader_next(reader, &buffer, err);
-        if (rc != PST_OK || !buffer)
-            break;
-        outcome->bytes += pst_buffer_size(buffer);
-        pst_buffer_unref(buffer);
-    }
-    if (rc == PST_OK) {
-        pst_reader_info(reader, &info);
-        outcome->stored_bytes = info.object_size;
-    }
-    pst_reader_free(reader);
     return rc;
 }
 
@@ -153,9 +126,7 @@ static void *work(void *arg)
         if (ticket.op != BENCH_LIST)
             key = bench_key(bench, &ticket, text);
         start_ns = bench_now_ns();
-        if (ticket.op == BENCH_GET && bench->options->zstd_level)
-            outcome.rc = run_decoded_get(bench, key, &outcome, &err);
-        else if (ticket.op == BENCH_GET)
+        if (ticket.op == BENCH_GET)
             outcome.rc = run_get(bench, key, &outcome, &err);
         else if (ticket.op == BENCH_LIST)
             outcome.rc = run_list(bench, &outcome, &err);
