@@ -1,4 +1,12 @@
-/* flow.c - options of transfers that are about bytes, and the account that --stats gives of them. */
+/* flow.c - options of transfers that are about bytes, and the account that --stats gives of them.
+ *
+ * A verb initialises the flow from its options, asks it to fill in the library's, and reports each read,
+ * write and object to it; counters are atomic, since workers do so side by side. Retries, hedges and
+ * memory come from the context, which serves this run alone. Stores are described when the work is done,
+ * because a store may learn only on the way what it has to do without.
+ *
+ * The account goes to stderr, in lines for people or as one JSON object; docs/cli.md has its members. It
+ * is given when the command got as far as moving bytes, and -q does not hide what was asked for. */
 #include "flow.h"
 
 #include <inttypes.h>

@@ -1,5 +1,13 @@
 /* drive_queue.c - operations through one completion queue: one thread hands them in and takes their
- * results, however many are under way. */
+ * results, however many are under way.
+ *
+ * A slot stands for one operation; idle slots are filled in batches, and events give them back. The clock
+ * is read once for a batch handed in and once for a batch of events, so an event that waited for the
+ * thread counts its wait: that is what an application with one reaping thread sees.
+ *
+ * An operation that fails frees its slot like any other. When the run is interrupted, or a request is
+ * refused, all that is under way is cancelled and its events are awaited, because the data belongs to the
+ * operations until then. Objects are read into new buffers, which are released at once. */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -1,5 +1,10 @@
 /* drive_threads.c - operations on threads, one under way on each: listings, and transfers that a queue
- * cannot describe (parts of a given length, compression). */
+ * cannot describe (parts of a given length, compression).
+ *
+ * Each thread takes the next operation, carries it out by one blocking call, or a writer from open to
+ * finalize, and counts it. What is written is lent to the writer, not copied. An interruption ends the
+ * calls through the run's token. Fewer threads than asked for would be another benchmark, so a thread
+ * that cannot be started fails the run, after those that could are done. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -158,7 +163,6 @@ int bench_drive_threads(struct bench *bench)
     for (uint32_t i = 0; i < n; i++)
         pthread_join(threads[i], NULL);
     free(threads);
-    /* Fewer threads than asked for would be another benchmark. */
     return failure ? cli_fail_errno(bench->cli, failure, "thread %u of %u", n + 1,
                                     bench->options->concurrency)
                    : CLI_OK;

@@ -81,6 +81,7 @@ void bench_count(struct bench *bench, const struct bench_outcome *outcome)
         count->bytes += outcome->bytes;
         count->stored_bytes += outcome->stored_bytes;
         count->entries += outcome->entries;
+        cli_progress_add(bench->cli, 1, outcome->bytes);
         histogram_add(&count->latency_ns, outcome->latency_ns);
     } else {
         count->n_failed++;
@@ -119,8 +120,12 @@ int bench_run_phase(struct bench *bench, struct bench_phase *phase)
 static int prepare(struct bench *bench)
 {
     struct bench_phase phase = {.kind = "put", .n_ops = bench->n_objects, .makes_objects = true};
-    int code = bench_run_phase(bench, &phase);
+    int code;
 
+    cli_progress_start(bench->cli, "writing", bench->n_objects,
+                       bench->n_objects * bench->options->size);
+    code = bench_run_phase(bench, &phase);
+    cli_progress_stop(bench->cli); /* nothing is drawn while it is measured */
     if (code == CLI_OK && bench->counts[BENCH_PUT].n_failed > 0) {
         for (uint32_t i = 1; i < BENCH_CODES; i++) {
             if (bench->counts[BENCH_PUT].errors[i] > 0)
