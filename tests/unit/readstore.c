@@ -143,7 +143,10 @@ static pst_rc do_read(pst_backend *backend, pst_op *op, const pst_read_args *arg
         (args->if_match.len != result->etag.len ||
          memcmp(args->if_match.ptr, etag, result->etag.len) != 0))
         return end(PST_E_PRECONDITION, 0);
-    uint64_t n = args->offset < view.size ? view.size - args->offset : 0;
+    uint64_t offset = args->offset;
+    if (args->flags & PST_READ_SUFFIX)
+        offset = args->length < view.size ? view.size - args->length : 0;
+    uint64_t n = offset < view.size ? view.size - offset : 0;
     if (n > args->length)
         n = args->length;
     if (n > 0 && args->n_dst == 0) {
@@ -168,7 +171,7 @@ static pst_rc do_read(pst_backend *backend, pst_op *op, const pst_read_args *arg
         result->n_sums = 1;
         result->sum_stride = sizeof(*sum);
     }
-    fill(grant.dst, grant.n_dst, args->offset, n, view.version);
+    fill(grant.dst, grant.n_dst, offset, n, view.version);
     result->n_read = n;
     return end(PST_OK, n);
 }
@@ -199,7 +202,7 @@ static pst_rc open_store(const pst_host *host, const pst_open_args *args, pst_ba
     return PST_OK;
 }
 
-#define CAPS (PST_CAP_READ | PST_CAP_READ_IF_MATCH | PST_CAP_CANCEL_BOUNDED)
+#define CAPS (PST_CAP_READ | PST_CAP_READ_IF_MATCH | PST_CAP_CANCEL_BOUNDED | PST_CAP_READ_SUFFIX)
 
 static const pst_backend_ops blocking = {
     .struct_size = sizeof(blocking), .read = do_read, .info = info, .close = close_store};

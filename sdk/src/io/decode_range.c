@@ -2,7 +2,8 @@
  *
  * The object's last 64 KiB are fetched, which nearly always hold all of its seek table, then just the
  * frames that the range touches, if they were not among those bytes. All requests are pinned to the first
- * one's version. A table is believed only as far as the frames agree with it.
+ * one's version; an object whose version cannot be pinned is fetched whole, by one request, unless
+ * PST_READ_ALLOW_UNPINNED is given. A table is believed only as far as the frames agree with it.
  *
  * An object without a table is read from its start only: anything else would decompress, and pay for, what
  * nobody asked for. */
@@ -54,12 +55,28 @@ static pst_rc read_pinned(struct decode *d, uint64_t offset, uint64_t length, ps
     return rc;
 }
 
+/* The object's end, which holds the table, and what the object is. Where nothing can pin a second read to
+ * the version of the first, all of it comes at once. */
+static pst_rc read_tail(struct decode *d, pst_error *err)
+{
+    pst_rc rc = pst_get_suffix(d->store, d->ask->key, TAIL_BYTES, &d->options,
+                               pst_decode_call_now(d), &d->tail, &d->info, err);
+    if (rc == PST_OK && d->info.etag_strength != PST_ETAG_STRONG &&
+        !(d->flags & PST_READ_ALLOW_UNPINNED) && pst_buffer_size(d->tail) == TAIL_BYTES) {
+        pst_buffer_unref(d->tail);
+        d->tail = NULL;
+        rc = pst_get(d->store, d->ask->key, &d->options, pst_decode_call_now(d), &d->tail, &d->info,
+                     err);
+    }
+    d->is_told = rc != PST_OK;
+    return rc;
+}
+
 static pst_rc read_table(struct decode *d, struct pst_seek_table **out, pst_error *err)
 {
     pst_buffer *longer = NULL;
     uint64_t table_bytes = 0;
-    pst_rc rc = pst_get_suffix(d->store, d->ask->key, TAIL_BYTES, &d->options,
-                               pst_decode_call_now(d), &d->tail, &d->info, err);
+    pst_rc rc = read_tail(d, err);
     if (rc != PST_OK)
         return rc;
     const size_t len = pst_buffer_size(d->tail);
