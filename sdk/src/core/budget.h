@@ -45,7 +45,7 @@ void pst_budget_busy(struct pst_budget *budget, uint64_t bytes);
 /* Give back, and serve those in line who fit now. */
 void pst_budget_release(struct pst_budget *budget, uint64_t bytes);
 
-/* Serve the first in line although it does not fit: nothing else could move. */
+/* Serve the first in line although it does not fit: nothing else could move (core/task.c: feed). */
 void pst_budget_force_first(struct pst_budget *budget);
 
 /* Leave the line. Returns 1 when it was in line and will not be granted, else 0. */

@@ -313,6 +313,22 @@ void pst_port_wake(struct pst_port *port)
         pst_stack_kick(port);
 }
 
+int pst_port_others_run(struct pst_port *port)
+{
+    struct pst_core *core = port->core;
+    int is_any = 0;
+    pthread_mutex_lock(&core->mutex);
+    for (struct pst_port *other = core->locked.ports; other && !is_any; other = other->next) {
+        if (other == port)
+            continue;
+        pthread_mutex_lock(&other->mutex);
+        is_any = other->locked.n_at_plugin > 0;
+        pthread_mutex_unlock(&other->mutex);
+    }
+    pthread_mutex_unlock(&core->mutex);
+    return is_any;
+}
+
 /* ---- ending ----------------------------------------------------------------------------------- */
 
 void pst_port_cancel_all(struct pst_port *port)

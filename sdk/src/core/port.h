@@ -36,6 +36,7 @@ struct pst_port {
         int was_ready;  /* the line that was served last */
         int is_pump_armed;
         uint64_t pump_due_ns;
+        uint64_t starved_since_ns; /* BUSY, and all that could end it waits for memory; else 0 */
     } locked;
 };
 
@@ -58,6 +59,9 @@ pst_rc pst_port_open(struct pst_core *core, const struct pst_loaded *loaded, pst
 void pst_port_push_back_locked(struct pst_task *task);
 void pst_port_push_front_locked(struct pst_task *task);
 void pst_port_leave_line_locked(struct pst_task *task);
+
+/* Is anything at the plugin of another store, which may give memory back when it ends? */
+int pst_port_others_run(struct pst_port *port);
 
 /* Submit what waits, as far as the cap allows. Never call it on top of plugin code: pst_stack_kick
  * knows when. */

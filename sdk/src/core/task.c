@@ -25,6 +25,8 @@
 #include "core/task_call.h"
 #include "util/chunk.h"
 
+#define PATIENCE_NS 500000000u /* with other stores, until the budget is exceeded */
+
 /* ---- memory ----------------------------------------------------------------------------------- */
 
 void *pst_task_alloc(struct pst_task *task, size_t size)
@@ -130,6 +132,7 @@ static void unpark_locked(struct pst_task *task)
     if (!task->locked.is_parked)
         return;
     task->locked.is_parked = 0;
+    task->port->locked.starved_since_ns = 0;
     task->port->locked.n_parked--;
     task->port->locked.n_at_plugin++;
 }
@@ -299,6 +302,21 @@ void pst_task_submit(struct pst_task *task)
     pst_task_unref(task);
 }
 
+/* The store is BUSY, and what could end that waits for memory. Other stores may give some back; when they
+ * have not for a while, or cannot, somebody is served beyond the budget. */
+static void feed(struct pst_port *port)
+{
+    uint64_t now_ns = pst_now_ns();
+    int others_run = pst_port_others_run(port);
+    pthread_mutex_lock(&port->mutex);
+    if (port->locked.starved_since_ns == 0)
+        port->locked.starved_since_ns = now_ns;
+    int is_patient = others_run && now_ns - port->locked.starved_since_ns < PATIENCE_NS;
+    pthread_mutex_unlock(&port->mutex);
+    if (!is_patient)
+        pst_budget_force_first(&port->core->budget);
+}
+
 static void put_back(struct pst_task *task, uint64_t epoch)
 {
     struct pst_port *port = task->port;
@@ -324,7 +342,7 @@ static void put_back(struct pst_task *task, uint64_t epoch)
     pthread_mutex_unlock(&port->mutex);
     atomic_fetch_add_explicit(&port->core->busy, 1, memory_order_relaxed);
     if (needs_memory)
-        pst_budget_force_first(&port->core->budget);
+        feed(port);
     if (needs_poll)
         pst_port_pump_later(port, pst_now_ns() + 1000000u);
     if (is_cancelled)
