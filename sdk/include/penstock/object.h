@@ -62,13 +62,16 @@ PST_API int pst_key_is_zstd(pst_str key);
  * same buffer, pinned to the first reply's etag.
  * Ownership: pst_buffer_unref(*out). `info` may be NULL.
  * Errors: NOT_FOUND; CHANGED when the object was replaced meanwhile; OVER_BUDGET, naming both
- * sizes, when it can never fit the memory budget. */
+ * sizes, when it can never fit the memory budget; with options->decode DATA_LOSS, naming the offset,
+ * and UNIMPLEMENTED, naming the library, where libzstd is missing. */
 PST_API PST_NODISCARD pst_rc pst_get(pst_store *store, pst_str key, const pst_read_options *options,
                                      const pst_call *call, pst_buffer **out, pst_read_info *info,
                                      pst_error *err);
 
 /* Read `length` bytes at `offset` (PST_UNKNOWN: to the end). As pread: cut short only at the end of
- * the object, empty at or beyond it, length 0 reads nothing. Otherwise as pst_get. */
+ * the object, empty at or beyond it, length 0 reads nothing. With options->decode all of this is about
+ * the content, here and in the calls below, by way of the object's seek table (docs/compression.md).
+ * Errors: as pst_get; UNIMPLEMENTED for a decoded range of an object without one. */
 PST_API PST_NODISCARD pst_rc pst_get_range(pst_store *store, pst_str key, uint64_t offset,
                                            uint64_t length, const pst_read_options *options,
                                            const pst_call *call, pst_buffer **out,

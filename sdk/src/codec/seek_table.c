@@ -62,8 +62,8 @@ pst_rc pst_seek_table_read(const void *table, uint64_t table_bytes, uint64_t obj
     if (get_u32(p) != SKIPPABLE_MAGIC || get_u32(p + 4) != table_bytes - HEAD_BYTES)
         return pst_fail(err, PST_E_DATA_LOSS,
                         "no seek table at offset %" PRIu64 ", where it must start", table_at);
-    /* The number before the points takes no more than one of them. */
-    struct pst_seek_table *made = calloc(n_frames + 2, sizeof(made->at[0]));
+    const size_t bytes = (n_frames + 1) * sizeof(struct pst_seek_point); /* 2 GiB at most */
+    struct pst_seek_table *made = malloc(sizeof(*made) + bytes);
     if (!made)
         return pst_fail(err, PST_E_NO_MEMORY, "no memory for a seek table of %zu frames", n_frames);
     made->n_frames = n_frames;

@@ -14,7 +14,7 @@ typedef pst_rc (*pst_compressed_fn)(void *arg, const void *data, size_t len);
 
 /* Check level, frame size and workers; 0 where a member means its default. Errors: INVALID, naming the
  * value and what is allowed. */
-pst_rc pst_compress_check(const pst_write_options *options, pst_error *err);
+pst_rc pst_compress_check(const pst_write_options *given, pst_error *err);
 
 /* Make one. Errors: UNIMPLEMENTED, naming the library, where libzstd cannot be loaded; NO_MEMORY. */
 pst_rc pst_compressor_new(struct pst_port *port, const pst_write_options *options,

@@ -23,7 +23,7 @@ uint64_t pst_compress_context_bytes(int level, uint64_t frame_bytes);
 /* What was asked for, and where nothing was, what fits the budget and keeps a stream's memory below
  * 128 MiB. Errors: as pst_compress_check; OVER_BUDGET, naming both sizes, for a frame that was asked for
  * and can never fit. */
-pst_rc pst_compress_plan(const pst_write_options *options, uint64_t budget_bytes, uint32_t cores,
+pst_rc pst_compress_plan(const pst_write_options *given, uint64_t budget_bytes, uint32_t cores,
                          struct pst_compress_plan *out, pst_error *err);
 
 #endif

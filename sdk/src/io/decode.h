@@ -14,8 +14,7 @@ struct pst_decode_ask {
 };
 
 /* Do the caller's options say that this read decompresses? Errors: INVALID. */
-pst_rc pst_decode_asked(const pst_read_options *options, pst_str key, int *is_asked,
-                        pst_error *err);
+pst_rc pst_decode_asked(const pst_read_options *given, pst_str key, int *is_asked, pst_error *err);
 
 /* Read and decompress. *out is for a new buffer, *n_read for memory of the caller.
  * Errors: as pst_get; UNIMPLEMENTED, naming the library, without libzstd, and for a range of an object
