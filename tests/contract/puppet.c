@@ -282,6 +282,7 @@ static void slot_info(pst_backend *b, pst_backend_info *info)
     uint32_t size = info->limits->struct_size;
     info->caps = puppet.caps;
     info->want_sums = puppet.want_sums;
+    info->endpoint = puppet.endpoint;
     *info->limits = puppet.limits;
     info->limits->struct_size = size;
 }

@@ -23,7 +23,8 @@ struct puppet {
     size_t body_len;
     const char *etag;
     uint32_t etag_strength;
-    uint32_t want_sums; /* 1 << PST_SUM_* */
+    uint32_t want_sums;   /* 1 << PST_SUM_* */
+    const char *endpoint; /* NULL: none */
 
     const pst_host *host;
     pst_backend *backend; /* of the store opened last */

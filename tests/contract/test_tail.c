@@ -122,6 +122,7 @@ static void open_lag(uint64_t delay_us, size_t body_len)
     puppet.body_len = body_len;
     puppet.hooks.read = read_later;
     puppet.hooks.cancel = cancel_lagging;
+    puppet.endpoint = "far:443";
     lag.is_over = 0;
     lag.n_asked = 0;
     lag.delay_us = delay_us;

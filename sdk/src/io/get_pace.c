@@ -16,7 +16,8 @@
  * brought at least 60 % of what it would have brought if every range cost nothing; else the search goes
  * back, tries half as far, and then rests for some epochs. Ranges at the speed of memory wait for a
  * processor: nothing higher is tried then, since on a busy machine more threads do get more of it, from
- * everybody else. So a local disk stays at its two per core. A rate that falls by half at the
+ * everybody else; and a store without an endpoint, a file system, gets 16 at most. So a local disk stays at
+ * its two per core. A rate that falls by half at the
  * level in use takes a quarter of the ranges off, but none of the two per core; THROTTLED takes half of
  * them and makes later steps small.
  *
@@ -31,7 +32,9 @@
 #define PART_MIN_BYTES ((uint64_t)1 << 20)  /* adapted ranges are not shorter ... */
 #define PART_MAX_BYTES ((uint64_t)16 << 20) /* ... nor longer */
 #define HOT_BYTES ((uint64_t)2 << 20)       /* what a core's cache still holds after a read */
-#define LOCAL_BYTES_PER_NS 0.6              /* a range this fast waits for no network */
+#define LOCAL_BYTES_PER_NS 0.6              /* of a range that waits for no network */
+#define NEAR_BYTES_PER_NS 0.25              /* ... and where there is none, on a busy machine */
+#define NEAR_IN_FLIGHT 16u                  /* most from a file system */
 #define SHORT_NS 2000000u
 #define LONG_NS 1000000000u
 #define TREND_RANGES 4 /* so many of a kind change the length */
@@ -90,8 +93,11 @@ void pst_pace_init(struct pst_pace *pace, const struct pst_pace_start *start)
 {
     size_t kept = offsetof(struct pst_pace, in_flight);
     memset((char *)pace + kept, 0, sizeof(*pace) - kept);
-    uint32_t bound = start->max_at_plugin < PST_READ_IN_FLIGHT_MAX ? start->max_at_plugin
-                                                                   : PST_READ_IN_FLIGHT_MAX;
+    uint32_t most = start->max_at_plugin < PST_READ_IN_FLIGHT_MAX ? start->max_at_plugin
+                                                                  : PST_READ_IN_FLIGHT_MAX;
+    uint32_t bound = most;
+    if (start->is_near && bound > NEAR_IN_FLIGHT)
+        bound = NEAR_IN_FLIGHT;
     uint32_t at_start = 2 * start->cores;
     if (at_start < 4)
         at_start = 4;
@@ -101,8 +107,11 @@ void pst_pace_init(struct pst_pace *pace, const struct pst_pace_start *start)
     if (start->learned_in_flight > 0)
         at_start = start->learned_in_flight;
     pace->is_in_flight_fixed = start->asked_in_flight > 0;
-    if (pace->is_in_flight_fixed)
+    if (pace->is_in_flight_fixed) {
         at_start = start->asked_in_flight;
+        bound = most;
+    }
+    pace->local_bytes_per_ns = start->is_near ? NEAR_BYTES_PER_NS : LOCAL_BYTES_PER_NS;
     pace->in_flight_max = bound > 0 ? bound : 1;
     pace->in_flight = (uint32_t)clamp(at_start, 1, pace->in_flight_max);
     pace->best = pace->in_flight;
@@ -121,7 +130,7 @@ uint64_t pst_pace_length(const struct pst_pace *pace, uint64_t left)
 
 static void note_length(struct pst_pace *pace, uint64_t bytes, uint64_t took_ns)
 {
-    int is_local = (double)bytes > LOCAL_BYTES_PER_NS * (double)took_ns;
+    int is_local = (double)bytes > pace->local_bytes_per_ns * (double)took_ns;
     uint64_t most = is_local ? pace->part_local : pace->part_max;
     int trend = 0;
     int is_cut_for_nothing = !is_local && pace->part_bytes < pace->part_uncut;
@@ -156,7 +165,7 @@ static void set_level(struct pst_pace *pace, uint32_t level)
 static void try_higher(struct pst_pace *pace)
 {
     uint32_t room = pace->in_flight_max - pace->best;
-    int is_local = pace->best_rate > LOCAL_BYTES_PER_NS * (double)pace->best;
+    int is_local = pace->best_rate > pace->local_bytes_per_ns * (double)pace->best;
     if (is_local && pace->best >= pace->usual)
         room = 0;
     uint32_t step = pace->step < room ? pace->step : room;

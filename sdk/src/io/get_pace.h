@@ -18,6 +18,7 @@ struct pst_pace_start {
     uint32_t cores;
     uint64_t learned_part_bytes; /* by earlier reads of this store; 0: nothing */
     uint32_t learned_in_flight;
+    int is_near;   /* the store has no endpoint: a file system */
     int is_summed; /* each range is read once more by the processor */
 };
 
@@ -34,7 +35,8 @@ struct pst_pace {
     uint64_t part_uncut; /* what it would be but for the checksum; 0: what it is */
     uint64_t part_local; /* most of a range that comes at the speed of memory */
     uint32_t in_flight_max;
-    uint32_t usual; /* in_flight where nothing is known: two per core, 4 to 16 */
+    uint32_t usual;            /* in_flight where nothing is known: two per core, 4 to 16 */
+    double local_bytes_per_ns; /* a range this fast waits for a processor, not for the store */
     int is_part_fixed, is_in_flight_fixed, is_summed;
     int is_length_learned; /* by the clock, here or in an earlier read */
 

@@ -162,6 +162,7 @@ static void set_pace_locked(struct pst_get *get)
         .cores = port->core->config.cpu_threads,
         .learned_part_bytes = atomic_load_explicit(&port->learned_part_bytes, memory_order_relaxed),
         .learned_in_flight = atomic_load_explicit(&port->learned_in_flight, memory_order_relaxed),
+        .is_near = port->info.endpoint[0] == '\0',
         .is_summed = pst_read_is_summed(get->spec.flags),
     };
     pst_pace_init(&get->locked.pace, &start);
