@@ -65,7 +65,8 @@ static void pause_locked(pst_op *op, unsigned number)
 {
     rd.n_waiting++;
     pthread_cond_broadcast(&changed);
-    while (rd.may_pass > 0 && number > rd.may_pass && !pst_sync_cancelled(op)) {
+    while ((number == rd.hold_at || (rd.may_pass > 0 && number > rd.may_pass)) &&
+           !pst_sync_cancelled(op)) {
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);
         until.tv_nsec += 2000000; /* a cancel wakes nobody */

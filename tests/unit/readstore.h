@@ -24,6 +24,7 @@ struct readstore {
     unsigned fail_at, fail_times; /* reads from this one fail with ... */
     pst_rc fail_rc;
     uint32_t fail_flags;
+    unsigned hold_at;  /* this read waits until it is cancelled */
     unsigned may_pass; /* reads beyond this one (0: none) wait until it is raised */
 
     /* What was seen. */

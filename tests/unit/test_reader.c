@@ -442,6 +442,26 @@ static void test_failure__is_retried_and_then_reported_after_what_came_before(vo
     pst_reader_free(reader);
 }
 
+static void test_hedge__answers_for_a_range_that_is_late(void **state)
+{
+    pst_read_options options = options_of(64 * KIB, 2);
+    pst_store *store = store_with(state, 16 * MIB);
+    for (int i = 0; i < 10; i++) { /* earn some: a machine that is busy may need others before */
+        pst_reader *reader = open_parts(store, &options);
+        assert_drains(reader, 0, SIZE);
+        pst_reader_free(reader);
+    }
+    options.hedge_after_ms = 50;
+    rd.hold_at = rd.n_reads + 4;
+    pst_reader *reader = open_parts(store, &options);
+    assert_drains(reader, 0, SIZE);
+    pst_read_info info = info_of(reader);
+    assert_true(info.n_hedges >= 1);
+    assert_true(info.n_hedges_won >= 1);
+    assert_int_equal(info.n_ranges, 11);
+    pst_reader_free(reader);
+}
+
 static void *fire_later(void *cancel)
 {
     readstore_wait_for(&rd.n_waiting, 1);
@@ -958,6 +978,7 @@ int main(void)
         READER_TEST(test_unpinned_parts__that_differ_are_changed_all_the_same),
         READER_TEST(test_unknown_size__is_read_until_a_part_comes_short),
         READER_TEST(test_failure__is_retried_and_then_reported_after_what_came_before),
+        READER_TEST(test_hedge__answers_for_a_range_that_is_late),
         READER_TEST(test_cancel__ends_a_read_that_waits_and_every_later_one),
         READER_TEST(test_timeout__is_of_each_call),
         READER_TEST(test_free__in_the_middle_leaves_nothing_behind),
