@@ -103,6 +103,9 @@ bool cli_has_option(const struct cli_verb *verb, const char *name);
 /* Print to stdout what is made from the tables (help.c, man.c, complete.c). */
 int cli_help(struct cli *cli, const struct cli_verb *verb); /* NULL: the whole command */
 
+/* List the commands that begin with `group` ("bench", "plugins"). False, and nothing, if none do. */
+bool cli_help_group(struct cli *cli, const char *group);
+
 /* ---- the run (main.c) -------------------------------------------------------------------------- */
 
 struct cli {

@@ -137,6 +137,27 @@ int cli_help(struct cli *cli, const struct cli_verb *verb)
     return CLI_OK;
 }
 
+bool cli_help_group(struct cli *cli, const char *group)
+{
+    struct cli_text_buf text = {0};
+    size_t len = strlen(group);
+    bool is_group = false;
+
+    cli_addf(&text, "Usage: penstock %s COMMAND [OPTIONS] ARGUMENTS\n\nCommands:\n", group);
+    for (size_t i = 0; cli_verbs[i]; i++) {
+        const struct cli_verb *verb = cli_verbs[i];
+        if (strncmp(verb->name, group, len) != 0 || verb->name[len] != ' ')
+            continue;
+        is_group = true;
+        cli_addf(&text, "  %-17s %s\n", verb->name, verb->summary);
+    }
+    cli_addf(&text, "\nMore: penstock help %s COMMAND.\n", group);
+    if (is_group)
+        cli_put_text(cli, &text);
+    cli_text_fini(&text);
+    return is_group;
+}
+
 static int run_help(struct cli *cli, const struct cli_args *args)
 {
     const struct cli_verb *verb = NULL;
@@ -145,6 +166,8 @@ static int run_help(struct cli *cli, const struct cli_args *args)
 
     if (args->n_operands == 0)
         return cli_help(cli, NULL);
+    if (args->n_operands == 1 && cli_help_group(cli, args->operands[0]))
+        return CLI_OK;
     code = cli_find_verb(cli, args->operands, args->n_operands, &verb, &n_words);
     if (code)
         return code;

@@ -247,6 +247,9 @@ static int run(struct cli *cli, char **argv, uint32_t argc, struct cli_args *arg
             return cli_help(cli, NULL);
         return cli_usage(cli, "no command given");
     }
+    if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) &&
+        cli_help_group(cli, argv[0]))
+        return CLI_OK;
     code = cli_find_verb(cli, argv, argc, &verb, &n_words);
     if (code)
         return code;

@@ -86,6 +86,13 @@ class Texts(Case):
         text = self.run_ok("help").decode()
         return re.findall(r"^  ([a-z]+(?: [a-z]+)?)  +\S", text.split("Options of")[0], re.M)
 
+    def test_a_group_of_commands_has_help(self):
+        for group in ("bench", "plugins"):
+            text = self.run_ok("help", group)
+            self.assertIn(b"  %s list " % group.encode(), text)
+            self.assertNotIn(b"  cp ", text)
+            self.assertEqual(self.run_ok(group, "--help"), text)
+
     def test_every_command_has_help_by_three_ways(self):
         verbs = self.verbs()
         self.assertIn("ls", verbs)
