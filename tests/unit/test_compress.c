@@ -426,6 +426,27 @@ static void test_compress__streams_that_share_a_small_budget_do_not_wait_for_eac
 
 /* ---- ends before the end ---------------------------------------------------------------------- */
 
+static void test_compress__a_budget_that_others_fill_is_shared_frame_by_frame(void **state)
+{
+    const struct fixture *f = *state;
+    struct pst_budget *budget = &f->port->core->budget;
+    const uint64_t others = 165 * KIB; /* beside them there is room for one frame of 64 KiB */
+    pst_write_options options = options_of(1, 2, FRAME);
+    struct sink sink = {.at = NULL};
+    struct pst_compressor *c = NULL;
+    pst_budget_force(budget, others);
+    assert_int_equal(pst_compressor_new(f->port, &options, take, &sink, &c, NULL), PST_OK);
+    assert_int_equal(pst_compressor_write(c, text, FRAME, NULL, &never, NULL), PST_OK);
+    assert_int_equal(sink.n_emits, 0);
+    assert_int_equal(pst_compressor_write(c, text + FRAME, FRAME, NULL, &never, NULL), PST_OK);
+    assert_int_equal(sink.n_emits, 1); /* let go of the first one */
+    assert_int_equal(pst_compressor_finish(c, &never, NULL), PST_OK);
+    pst_compressor_free(c);
+    pst_budget_release(budget, others);
+    require_object(&sink, text, 2 * FRAME, FRAME);
+    free(sink.at);
+}
+
 static void test_compress__what_the_taker_answers_comes_back_and_stays(void **state)
 {
     struct fixture *f = *state;
@@ -549,6 +570,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             test_compress__streams_that_share_a_small_budget_do_not_wait_for_each_other,
             setup_small_budget, teardown),
+        cmocka_unit_test_setup_teardown(
+            test_compress__a_budget_that_others_fill_is_shared_frame_by_frame, setup_small_budget,
+            teardown),
         cmocka_unit_test_setup_teardown(test_compress__what_the_taker_answers_comes_back_and_stays,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(test_compress__finish_may_be_repeated, setup, teardown),

@@ -47,6 +47,12 @@ static int setup_small_budget(void **state)
     return setup_budget(state, 300 * KIB);
 }
 
+/* Room for the parts that four frames make, but then not for a frame beside them. */
+static int setup_part_budget(void **state)
+{
+    return setup_budget(state, 360 * KIB);
+}
+
 /* A frame that is being compressed lets go when it is done, on a thread of the pool. */
 static void wait_for_budget(const struct fixture *f)
 {
@@ -352,6 +358,18 @@ static void test_zstd__a_timeout_ends_a_write_whose_parts_are_stuck(void **state
     assert_int_equal(memstore_count(), 0);
 }
 
+static void test_zstd__parts_that_travel_and_a_full_budget_make_it_wait(void **state)
+{
+    const pst_call hasty = {.struct_size = sizeof(hasty), .timeout_ms = 50};
+    pst_rc rc = PST_OK;
+    mem.mode[MEM_UPLOAD_PART] = MEM_HOLD;
+    pst_writer *writer = open_writer(state, &packed, &hasty);
+    for (size_t at = 2 * MIB; at < 4 * MIB && rc == PST_OK; at += PART)
+        rc = pst_writer_write(writer, text + at, PART, NULL);
+    assert_int_equal(rc, PST_E_DEADLINE);
+    assert_true(mem.calls[MEM_UPLOAD_PART] > 0);
+}
+
 static void test_zstd__in_a_fork_child_it_answers_forked(void **state)
 {
     int status = -1;
@@ -425,6 +443,8 @@ int main(void)
         TEST(test_zstd__a_put_that_failed_for_the_moment_may_be_asked_for_again),
         TEST(test_zstd__dropped_in_the_middle_it_leaves_nothing),
         TEST(test_zstd__a_timeout_ends_a_write_whose_parts_are_stuck),
+        cmocka_unit_test_setup_teardown(test_zstd__parts_that_travel_and_a_full_budget_make_it_wait,
+                                        setup_part_budget, teardown),
         TEST(test_zstd__in_a_fork_child_it_answers_forked),
         TEST(test_zstd__every_allocation_may_fail),
     };

@@ -289,7 +289,7 @@ static pst_rc reserve(struct pst_compressor *c, uint64_t bytes, const struct pst
 {
     struct pst_budget *budget = &c->port->core->budget;
     pst_rc rc = PST_OK;
-    while (rc == PST_OK && !pst_budget_reserve(budget, bytes, NULL)) {
+    while (rc == PST_OK && !pst_budget_try(budget, bytes)) {
         if (c->n_submitted > 0) {
             rc = emit_oldest(c, limit);
             continue;
