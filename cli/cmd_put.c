@@ -74,6 +74,15 @@ static int copy_source(struct cli *cli, struct source *source, pst_writer *write
         pst_error err = PST_ERROR_INIT;
         void *piece = NULL;
         size_t len = 0;
+        /* The end, unless it grew. A store that is full now, or one part that is, lends nothing more. */
+        if (source->is_regular && source->n_read == (uint64_t)source->st.st_size) {
+            char more;
+            ssize_t n = cli_read_fd(cli, source->fd, &more, 1);
+            if (n < 0)
+                return cli_fail_errno(cli, errno, "%s", source->name);
+            source->n_read += (uint64_t)n;
+            break;
+        }
         pst_rc rc = pst_writer_reserve(writer, PIECE_BYTES, &piece, &len, &err);
         if (rc != PST_OK)
             return cli_fail_rc(cli, rc, &err);

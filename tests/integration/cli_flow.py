@@ -94,6 +94,13 @@ class Stats(Flow):
         for name in ("retries", "hedges", "hedges_won", "verified", "not_verified"):
             self.assertEqual(facts[name], 0, name)
 
+    def test_a_file_as_long_as_all_parts_or_one_of_them_is_put(self):
+        self.write("a", os.urandom(10_000)) # as many parts as that store takes, all full
+        result = self.run_flat("put", "--part-size", "1", "a", self.flat("x"))
+        self.assertEqual((result.returncode, result.stderr), (OK, b""))
+        self.assertEqual(self.stats("put", "--part-size", "10000", "a", "b")["parts"], 0)
+        self.assertEqual(self.stats("put", "--part-size", "9999", "a", "b")["parts"], 2)
+
     def test_text_is_lines_on_stderr_that_name_the_stores(self):
         self.write("a", b"123456789")
         result = self.run_raw("put", "--stats", "-q", "a", "b")
