@@ -2,7 +2,9 @@
  *
  * The first reply decides about everything that follows: the version to hold on to, how long the whole
  * is, whether its ranges may be of two requests at all. A store that does not tell the size is read in
- * sequence until a read comes short; the memory doubles on the way. */
+ * sequence until a read comes short; the memory doubles on the way. Where nothing pins the version
+ * either, the requests of such a sequence might be of two: the object is asked for once more, all of it
+ * by one request, which finds its memory as a first read does. Longer than the budget is refused there. */
 #include <string.h>
 
 #include "core/error.h"
@@ -118,29 +120,55 @@ static int continue_unknown(struct pst_get *get, uint64_t so_far)
     return task != NULL;
 }
 
-/* Take the span's bytes and go on, or end. The span itself is closed. */
-static void go_on_unknown(struct pst_span *span, int may_go_on)
+/* Ask for all of it by one request. What came before is of no use: it may be of another version. One
+ * byte more than the budget is enough to find out that it does not fit. Returns as above. */
+static int ask_for_all(struct pst_get *get, uint64_t so_far)
+{
+    struct pst_span *span = &get->first;
+    uint64_t limit_bytes = get->spec.port->core->budget.limit_bytes;
+    struct pst_task *task = NULL;
+    (void)so_far;
+    pthread_mutex_lock(&get->mutex);
+    if (get->locked.rc == PST_OK) {
+        span->length = pst_get_requested(get);
+        if (get->spec.n_dst == 0 && span->length > limit_bytes)
+            span->length = limit_bytes + 1;
+        span->is_hedged = 1;
+        task = pst_get_aim_locked(span, get->spec.n_dst > 0 ? PST_AIM_DIRECT : PST_AIM_LATE);
+    }
+    pthread_mutex_unlock(&get->mutex);
+    if (task)
+        pst_get_submit(get, task);
+    return task != NULL;
+}
+
+/* The bytes of the span's request are wanted: bring them to their place, sum them. */
+static void take_bytes(struct pst_span *span)
 {
     struct pst_get *get = span->get;
-    struct pst_try *winner = span->winner;
-    if (winner) {
-        pst_error why = PST_ERROR_INIT;
-        pst_get_work(span);
-        pthread_mutex_lock(&get->mutex);
-        get->locked.crc32c = pst_crc32c_combine(get->locked.crc32c, span->crc32c, span->n_read);
-        pst_rc rc = pst_get_note_sums_locked(span, &why);
-        if (rc != PST_OK)
-            pst_get_fail_locked(get, rc, &why);
-        pthread_mutex_unlock(&get->mutex);
-    }
-    uint64_t so_far = span->from + span->n_read;
-    span->winner = NULL;
-    pst_get_ref(get); /* the request's reference may be the last one */
-    pst_try_free(winner);
+    pst_error why = PST_ERROR_INIT;
+    pst_get_work(span);
     pthread_mutex_lock(&get->mutex);
+    get->locked.crc32c = pst_crc32c_combine(get->locked.crc32c, span->crc32c, span->n_read);
+    pst_rc rc = pst_get_note_sums_locked(span, &why);
+    if (rc != PST_OK)
+        pst_get_fail_locked(get, rc, &why);
+    pthread_mutex_unlock(&get->mutex);
+}
+
+/* The span's request is over: let ask() make the next one (NULL: there is none), or end the read. */
+static void go_on_unknown(struct pst_span *span, int (*ask)(struct pst_get *, uint64_t so_far))
+{
+    struct pst_get *get = span->get;
+    uint64_t so_far = span->from + span->n_read;
+    pst_get_ref(get); /* the request's reference may be the last one */
+    pthread_mutex_lock(&get->mutex);
+    struct pst_try *winner = span->winner;
+    span->winner = NULL; /* who looks for late ranges reads it */
     get->locked.n_running--;
     pthread_mutex_unlock(&get->mutex);
-    if (!may_go_on || !continue_unknown(get, so_far))
+    pst_try_free(winner);
+    if (!ask || !ask(get, so_far))
         pst_get_end(get);
     pst_get_unref(get);
 }
@@ -171,7 +199,9 @@ static void on_unknown_settled(struct pst_span *span, pst_rc rc, const pst_error
     get->outcome.n_ranges += rc == PST_OK;
     int goes_on = get->locked.rc == PST_OK && is_full && get->locked.total < pst_get_requested(get);
     pthread_mutex_unlock(&get->mutex);
-    go_on_unknown(span, goes_on);
+    if (span->winner)
+        take_bytes(span);
+    go_on_unknown(span, goes_on ? continue_unknown : NULL);
 }
 
 /* ---- the first reply --------------------------------------------------------------------------- */
@@ -207,22 +237,25 @@ static void on_first_settled(struct pst_span *span, pst_rc rc, const pst_error *
         pst_get_fail_locked(get, rc, cause);
     else
         pst_pace_took(&get->locked.pace, pst_now_ns() - span->begun_ns);
-    if (rc == PST_OK && get->locked.rc == PST_OK) {
-        get->outcome.n_ranges++;
-        make_room_locked(get, total, winner->spare ? 0 : n_read);
-    }
-    rc = get->locked.rc;
     int is_unpinned = get->outcome.etag_strength != PST_ETAG_STRONG && !PST_FAULT(PIN_WEAK) &&
                       !(get->spec.flags & PST_READ_ALLOW_UNPINNED);
-    if (rc == PST_OK && total > n_read && is_unpinned) {
+    int goes_on = get->outcome.object_size == PST_UNKNOWN && is_full && n_read > 0 &&
+                  n_read < pst_get_requested(get) && !get->spec.is_suffix;
+    if (rc == PST_OK && get->locked.rc == PST_OK) {
+        get->outcome.n_ranges++;
+        if (!goes_on || !is_unpinned)
+            make_room_locked(get, total, winner->spare ? 0 : n_read);
+    }
+    rc = get->locked.rc;
+    if (rc == PST_OK && (total > n_read || goes_on) && is_unpinned) {
         get->locked.next = span->n_read = 0; /* one request for all of it: nothing to mix */
         get->is_single = 1;
     }
     pthread_mutex_unlock(&get->mutex);
-    int goes_on = rc == PST_OK && get->outcome.object_size == PST_UNKNOWN && is_full &&
-                  n_read > 0 && n_read < pst_get_requested(get) && !get->spec.is_suffix;
-    if (goes_on) {
-        go_on_unknown(span, 1);
+    if (rc == PST_OK && goes_on) {
+        if (!is_unpinned)
+            take_bytes(span);
+        go_on_unknown(span, is_unpinned ? ask_for_all : continue_unknown);
         return;
     }
     if (rc == PST_OK && total > n_read)
