@@ -157,6 +157,35 @@ static void test_decode__what_cannot_be_pinned_comes_by_one_read(void **state)
     assert_in_range(rd.n_bytes - bytes, 1, 64 * KIB + FRAME + 100);
 }
 
+/* Where the table was read by a request of its own, it may be that of another object. */
+static void test_decode__a_table_that_is_not_the_one_found_is_data_loss(void **state)
+{
+    static const uint32_t counts[] = {0, N_FRAMES - 1, N_FRAMES + 1, 0x8000001u, 0xffffffffu};
+    struct fixture *f = *state;
+    const size_t table_bytes = 17 + 8 * N_FRAMES;
+    unsigned char *own = malloc(table_bytes), *footer = own + table_bytes - PST_SEEK_FOOTER_BYTES;
+    struct pst_seek_table *table = NULL;
+    assert_non_null(own);
+    memcpy(own, f->object + rd.size - table_bytes, table_bytes);
+    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]) + 3; i++) {
+        unsigned char kept[PST_SEEK_FOOTER_BYTES];
+        pst_error err = PST_ERROR_INIT;
+        memcpy(kept, footer, sizeof(kept));
+        for (unsigned k = 0; k < 4 && i >= 3; k++)
+            footer[k] = (unsigned char)(counts[i - 3] >> (8 * k));
+        if (i < 3)
+            footer[4 + i / 2] ^= i == 0 ? 0x80 : i == 1 ? 0x40 : 1; /* checksums, unknown, magic */
+        assert_int_equal(pst_seek_table_read(own, table_bytes, rd.size, &table, &err),
+                         PST_E_DATA_LOSS);
+        assert_null(table);
+        assert_non_null(strstr(err.message, "no seek table at offset "));
+        memcpy(footer, kept, sizeof(kept));
+    }
+    assert_int_equal(pst_seek_table_read(own, table_bytes, rd.size, &table, NULL), PST_OK);
+    free(table);
+    free(own);
+}
+
 static void test_decode__failures_of_reads_are_told_once(void **state)
 {
     struct fixture *f = *state;
@@ -187,6 +216,7 @@ int main(void)
         WITH_STORE(test_decode__replaced_between_the_reads_is_changed),
         WITH_STORE(test_decode__replaced_where_if_match_is_ignored_is_changed),
         WITH_STORE(test_decode__what_cannot_be_pinned_comes_by_one_read),
+        WITH_STORE(test_decode__a_table_that_is_not_the_one_found_is_data_loss),
         WITH_STORE(test_decode__failures_of_reads_are_told_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -59,7 +59,11 @@ pst_rc pst_seek_table_read(const void *table, uint64_t table_bytes, uint64_t obj
     const uint64_t table_at = object_bytes - table_bytes;
     uint64_t stored = 0, content = 0;
     *out = NULL;
-    if (get_u32(p) != SKIPPABLE_MAGIC || get_u32(p + 4) != table_bytes - HEAD_BYTES)
+    /* It may be another one than was found: a longer table is read by a request of its own. */
+    if (get_u32(footer + 5) != SEEKABLE_MAGIC || (footer[4] & RESERVED_BITS) ||
+        n_frames > PST_SEEK_FRAMES_MAX ||
+        HEAD_BYTES + (uint64_t)n_frames * step + PST_SEEK_FOOTER_BYTES != table_bytes ||
+        get_u32(p) != SKIPPABLE_MAGIC || get_u32(p + 4) != table_bytes - HEAD_BYTES)
         return pst_fail(err, PST_E_DATA_LOSS,
                         "no seek table at offset %" PRIu64 ", where it must start", table_at);
     const size_t bytes = (n_frames + 1) * sizeof(struct pst_seek_point); /* 2 GiB at most */

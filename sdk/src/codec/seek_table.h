@@ -31,7 +31,8 @@ struct pst_seek_table {
 pst_rc pst_seek_table_find(const void *footer, uint64_t object_bytes, uint64_t *table_bytes,
                            pst_error *err);
 
-/* From the last `table_bytes` of it. The frames must fill what lies before the table, to the byte.
+/* From the last `table_bytes` of it, as many as were found. It need not be the table that was found. The
+ * frames must fill what lies before the table, to the byte.
  * Ownership: free(*out). Errors: DATA_LOSS, naming the offset; NO_MEMORY. */
 pst_rc pst_seek_table_read(const void *table, uint64_t table_bytes, uint64_t object_bytes,
                            struct pst_seek_table **out, pst_error *err);
