@@ -128,7 +128,7 @@ static void park_locked(struct pst_task *task)
 
 static void unpark_locked(struct pst_task *task)
 {
-    task->locked.is_asking = 0;
+    task->locked.is_asking = task->locked.is_ready_early = 0;
     if (!task->locked.is_parked)
         return;
     task->locked.is_parked = 0;
@@ -292,6 +292,7 @@ void pst_task_submit(struct pst_task *task)
     task->locked.is_completed = task->locked.wants_cancel = task->locked.is_cancel_sent = 0;
     task->locked.n_holds = 0;
     task->locked.is_asking = task->locked.is_parked = task->locked.is_granted = 0;
+    task->locked.is_ready_early = 0;
     enlist_locked(task, PST_TASK_WAITING);
     pst_port_push_back_locked(task);
     pthread_mutex_unlock(&port->mutex);
@@ -448,6 +449,14 @@ static pst_rc begin_dst(struct pst_task *task, const pst_dst_args *args)
     return rc;
 }
 
+static void arm_dst_ready_locked(struct pst_task *task)
+{
+    struct pst_reactor *reactor = task->port->core->reactor;
+    if (!pst_reactor_disarm(reactor, &task->ready_timer))
+        pst_task_ref(task); /* else the one that was armed has it */
+    pst_reactor_arm(reactor, &task->ready_timer, 0);
+}
+
 pst_rc pst_task_dst(struct pst_task *task, const pst_dst_args *args, pst_dst_grant *grant)
 {
     struct pst_port *port = task->port;
@@ -463,6 +472,9 @@ pst_rc pst_task_dst(struct pst_task *task, const pst_dst_args *args, pst_dst_gra
         unpark_locked(task);
     else if (task->locked.is_asking && !task->locked.is_parked)
         park_locked(task);
+    if (task->locked.is_parked && task->locked.is_ready_early)
+        arm_dst_ready_locked(task);
+    task->locked.is_ready_early = 0;
     task->locked.is_granted |= rc == PST_OK;
     pthread_mutex_unlock(&port->mutex);
     if (rc == PST_LATER)
@@ -476,7 +488,10 @@ static void run_dst_ready(void *arg)
     struct pst_task *task = arg;
     struct pst_port *port = task->port;
     pthread_mutex_lock(&port->mutex);
-    int must_call = task->locked.is_asking && !task->locked.is_completed;
+    int is_parked = task->locked.is_parked || (task->locked.is_asking && PST_FAULT(READY_EARLY));
+    int must_call = is_parked && !task->locked.is_completed;
+    if (task->locked.is_asking && !must_call)
+        task->locked.is_ready_early = 1; /* the plugin is inside dst still, and may hear it there */
     if (must_call) {
         unpark_locked(task);
         task->locked.n_holds++;
@@ -497,8 +512,6 @@ void pst_task_dst_ready(struct pst_task *task)
 {
     struct pst_port *port = task->port;
     pthread_mutex_lock(&port->mutex);
-    if (!pst_reactor_disarm(port->core->reactor, &task->ready_timer))
-        pst_task_ref(task); /* else the one that was armed has it */
-    pst_reactor_arm(port->core->reactor, &task->ready_timer, 0);
+    arm_dst_ready_locked(task);
     pthread_mutex_unlock(&port->mutex);
 }

@@ -116,9 +116,10 @@ struct pst_task {
     struct {
         enum pst_task_state state;
         int is_completed, n_holds;
-        int is_asking;  /* for memory, or parked: dst_ready would be news */
-        int is_parked;  /* ... and does not count as being at the plugin */
-        int is_granted; /* memory, in this attempt */
+        int is_asking;      /* for memory, or parked: dst_ready would be news */
+        int is_parked;      /* ... and does not count as being at the plugin */
+        int is_ready_early; /* dst_ready came before it was parked */
+        int is_granted;     /* memory, in this attempt */
         int wants_cancel, is_cancel_sent;
         pst_rc rc;
     } locked; /* under port->mutex */

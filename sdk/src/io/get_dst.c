@@ -18,18 +18,34 @@ static void on_granted(struct pst_budget_waiter *waiter)
     struct pst_task *task = NULL;
     pthread_mutex_lock(&get->mutex);
     int is_wanted = get->locked.memory == PST_MEMORY_IN_LINE;
-    get->locked.memory = is_wanted ? PST_MEMORY_RESERVED : PST_MEMORY_NONE;
-    get->locked.reserved_bytes = waiter->bytes;
-    if (is_wanted)
-        task = pst_task_ref(get->locked.late);
+    int is_left = get->locked.memory == PST_MEMORY_LEFT;
+    uint64_t bytes = waiter->bytes;
+    if (is_wanted) {
+        get->locked.memory = PST_MEMORY_RESERVED;
+        get->locked.reserved_bytes = bytes;
+    } else if (is_left) {
+        get->locked.memory = PST_MEMORY_NONE; /* what has been reserved since is not ours */
+    }
+    if ((is_wanted || (is_left && !PST_FAULT(FORGET_LEFT))) && get->locked.late)
+        task = pst_task_ref(get->locked.late); /* one that was cancelled asks, and hears of it */
     pthread_mutex_unlock(&get->mutex);
+    if (!is_wanted)
+        pst_budget_release(&get->spec.port->core->budget, bytes);
     if (task) {
         pst_task_dst_ready(task);
         pst_task_unref(task);
-    } else {
-        pst_budget_release(&get->spec.port->core->budget, waiter->bytes);
     }
     pst_get_unref(get);
+}
+
+/* The line was left before anybody served the read. */
+static void note_left(struct pst_get *get)
+{
+    pthread_mutex_lock(&get->mutex);
+    if (get->locked.memory == PST_MEMORY_LEFT)
+        get->locked.memory = PST_MEMORY_NONE;
+    pthread_mutex_unlock(&get->mutex);
+    pst_get_unref(get); /* that of the line */
 }
 
 /* Get out of the line, if the read is in it. */
@@ -43,10 +59,7 @@ int pst_get_leave_line(struct pst_get *get)
     pthread_mutex_unlock(&get->mutex);
     if (!was_in_line || !pst_budget_leave(budget, &get->waiter))
         return 0;
-    pthread_mutex_lock(&get->mutex);
-    get->locked.memory = PST_MEMORY_NONE;
-    pthread_mutex_unlock(&get->mutex);
-    pst_get_unref(get);
+    note_left(get);
     return 1;
 }
 
@@ -155,13 +168,8 @@ static pst_rc join_line(struct pst_get *get)
     pthread_mutex_unlock(&get->mutex);
     if (memory == PST_MEMORY_IN_LINE || memory == PST_MEMORY_RESERVED)
         return PST_LATER; /* or it was served already, and dst_ready is on its way */
-    if (memory == PST_MEMORY_LEFT &&
-        pst_budget_leave(&get->spec.port->core->budget, &get->waiter)) {
-        pthread_mutex_lock(&get->mutex);
-        get->locked.memory = PST_MEMORY_NONE;
-        pthread_mutex_unlock(&get->mutex);
-        pst_get_unref(get);
-    }
+    if (memory == PST_MEMORY_LEFT && pst_budget_leave(&get->spec.port->core->budget, &get->waiter))
+        note_left(get);
     return PST_E_CANCELLED;
 }
 
