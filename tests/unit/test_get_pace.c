@@ -143,6 +143,20 @@ static void test_pace__summed_ranges_stay_in_the_cache_while_memory_is_the_limit
     assert_int_equal(pace.part_bytes, 8 * MIB);
 }
 
+static void test_pace__a_sum_cuts_no_range_that_the_store_prefers(void **state)
+{
+    const pst_limits big = {.io_preferred = 8 * MIB};
+    struct pst_pace pace = {.n_took = 0};
+    struct pst_pace_start start = start_of(TIB);
+    (void)state;
+    start.limits = &big;
+    start.is_summed = 1;
+    pst_pace_init(&pace, &start);
+    assert_int_equal(pace.part_bytes, 8 * MIB);
+    note_many(&pace, 100, MS_NS / 2);
+    assert_int_equal(pace.part_bytes, 8 * MIB);
+}
+
 /* ---- stores made of arithmetic ------------------------------------------------------------------ */
 
 /* A range takes the latency, and its share of the bandwidth among those under way. `cores`: as if each
@@ -383,6 +397,7 @@ int main(void)
         cmocka_unit_test(test_pace__quick_ranges_grow_slow_ones_shrink_within_bounds),
         cmocka_unit_test(test_pace__a_length_that_was_asked_for_stays),
         cmocka_unit_test(test_pace__summed_ranges_stay_in_the_cache_while_memory_is_the_limit),
+        cmocka_unit_test(test_pace__a_sum_cuts_no_range_that_the_store_prefers),
         cmocka_unit_test(test_pace__latency_alone_raises_the_number_towards_its_bound),
         cmocka_unit_test(test_pace__bandwidth_ends_the_rise),
         cmocka_unit_test(test_pace__a_local_disk_stays_low),

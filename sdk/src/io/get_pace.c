@@ -5,10 +5,11 @@
  * last ones end together. Then it follows the clock. A range that takes less than 2 ms pays too much
  * for being asked for: twice as long. One that takes more than a second makes every retry expensive and
  * every cancel slow: half. Ranges that come at the speed of memory (0.6 GB/s each) pay little for being
- * asked for and are not longer than the store prefers; where a checksum is wanted, not longer than
- * 2 MiB, so that the bytes are still in the processor's cache when they are summed (ranges of 8 MiB from
- * the page cache cost 20 to 25 % for the sum, of 1 to 2 MiB 5 to 15 %). Slower ones grow to the usual
- * length again.
+ * asked for and are not longer than the store prefers; where a checksum is wanted and the store prefers
+ * nothing, not longer than 2 MiB, so that the bytes are still in the processor's cache when they are
+ * summed (ranges of 8 MiB from the page cache cost 20 to 25 % for the sum, of 1 to 2 MiB 5 to 15 %).
+ * Slower ones grow to the usual length again. A store that prefers more pays more for each request than
+ * the sum does: past the page cache 8 MiB cost 3 % for the sum where 2 MiB cost 10 %.
  *
  * Number. From a store whose time is latency, more ranges at once bring more in the same time; from one
  * that is busy they only wait longer. So a level is measured for an epoch (a range for each that
@@ -76,12 +77,14 @@ static void start_length(struct pst_pace *pace, const struct pst_pace_start *sta
     }
     pace->part_min = part < PART_MIN_BYTES ? part : PART_MIN_BYTES;
     pace->part_max = part > PART_MAX_BYTES ? part : PART_MAX_BYTES;
-    pace->part_local = pace->is_summed && part > HOT_BYTES ? HOT_BYTES : part;
+    uint64_t hot = start->limits->io_preferred > HOT_BYTES ? start->limits->io_preferred
+                                                           : HOT_BYTES;
+    pace->part_local = pace->is_summed && part > hot ? hot : part;
     if (start->learned_part_bytes > 0)
         part = start->learned_part_bytes;
-    if (pace->is_summed && part > HOT_BYTES) {
+    if (pace->is_summed && part > hot) {
         pace->part_uncut = part;
-        part = HOT_BYTES;
+        part = hot;
     }
     uint64_t share = start->rest / (2 * (uint64_t)pace->in_flight);
     if (share < part)
