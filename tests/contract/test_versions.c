@@ -215,8 +215,8 @@ static void test_silent_store__range_and_checksum_are_of_one_request(void **stat
     be_silent(95);
     pst_context *context = puppet_context(&small_reads);
     pst_store *store = puppet_store(context, "puppet");
-    assert_int_equal(
-        pst_get_range(store, object_key, 5, 20, &summed, NULL, &buffer, &info, NULL), PST_OK);
+    assert_int_equal(pst_get_range(store, object_key, 5, 20, &summed, NULL, &buffer, &info, NULL),
+                     PST_OK);
     assert_all_of_request(2, pst_buffer_data(buffer), pst_buffer_size(buffer), 20);
     assert_int_equal(info.crc32c, pst_crc32c(0, twos, sizeof(twos)));
     assert_int_equal(info.n_read, 20);
@@ -238,9 +238,8 @@ static void test_silent_store__range_and_checksum_are_of_one_request(void **stat
 
 static void test_silent_store__object_beyond_the_budget_is_refused(void **state)
 {
-    const pst_context_options options = {.struct_size = sizeof(options),
-                                         .first_read_bytes = 4096,
-                                         .memory_budget_bytes = 65536};
+    const pst_context_options options = {
+        .struct_size = sizeof(options), .first_read_bytes = 4096, .memory_budget_bytes = 65536};
     (void)state;
     for (int tells_length = 0; tells_length < 2; tells_length++) {
         pst_buffer *buffer = NULL;
