@@ -186,6 +186,17 @@ static void test_decode__a_table_that_is_not_the_one_found_is_data_loss(void **s
     free(own);
 }
 
+static void test_decode__whole_frames_need_no_memory_beside_their_own(void **state)
+{
+    struct fixture *f = *state;
+    pst_store_free(f->store);
+    pst_context_free(f->context);
+    f->context = readstore_context(rd.size + sizeof(f->content) + FRAME / 2);
+    f->store = readstore_open(f->context);
+    assert_int_equal(get_range(f, 0, sizeof(f->content), 0, NULL), PST_OK);
+    assert_int_equal(get_range(f, 1, sizeof(f->content) - 1, 0, NULL), PST_E_OVER_BUDGET);
+}
+
 static void test_decode__failures_of_reads_are_told_once(void **state)
 {
     struct fixture *f = *state;
@@ -217,6 +228,7 @@ int main(void)
         WITH_STORE(test_decode__replaced_where_if_match_is_ignored_is_changed),
         WITH_STORE(test_decode__what_cannot_be_pinned_comes_by_one_read),
         WITH_STORE(test_decode__a_table_that_is_not_the_one_found_is_data_loss),
+        WITH_STORE(test_decode__whole_frames_need_no_memory_beside_their_own),
         WITH_STORE(test_decode__failures_of_reads_are_told_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -46,21 +46,23 @@ uint32_t pst_decode_threads(const struct pst_port *port, size_t n_pieces)
 
 /* ---- the destination --------------------------------------------------------------------------- */
 
-/* Memory for `len` bytes at `at`, or NULL where a span ends before them. */
-static char *span_of(const struct pst_decode_dst *dst, size_t at, size_t len)
+/* The span that holds all `len` bytes at `*at`, which is then counted from its start; NULL where a span
+ * ends before them. Looks at lengths only: the memory may still have to be made. */
+static const pst_iov *span_of(const struct pst_decode_dst *dst, size_t *at, size_t len)
 {
     for (size_t i = 0; i < dst->n_spans; i++) {
-        if (at < dst->spans[i].len)
-            return len <= dst->spans[i].len - at ? (char *)dst->spans[i].ptr + at : NULL;
-        at -= dst->spans[i].len;
+        if (*at < dst->spans[i].len)
+            return len <= dst->spans[i].len - *at ? &dst->spans[i] : NULL;
+        *at -= dst->spans[i].len;
     }
     return NULL;
 }
 
 int pst_decode_is_in_place(const struct pst_decode_piece *piece, const struct pst_decode_dst *dst)
 {
+    size_t at = piece->dst_at;
     return piece->take == piece->content_len &&
-           (piece->take == 0 || span_of(dst, piece->dst_at, piece->take));
+           (piece->take == 0 || span_of(dst, &at, piece->take) != NULL);
 }
 
 static void scatter(const struct pst_decode_dst *dst, size_t at, const char *from, size_t len)
@@ -162,7 +164,9 @@ static pst_rc decode_piece(const struct crew *crew, struct ZSTD_DCtx_s *dctx,
                             piece->content_len);
         to = pst_buffer_bytes(beside);
     } else if (piece->take > 0) {
-        to = span_of(&crew->dst, piece->dst_at, piece->take);
+        size_t at = piece->dst_at;
+        const pst_iov *span = span_of(&crew->dst, &at, piece->take);
+        to = (char *)span->ptr + at;
     }
     pst_rc rc = decode_to(crew, dctx, piece, to, limit, err);
     if (rc == PST_OK && crew->dst.wants_crc32c)
