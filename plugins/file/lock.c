@@ -11,7 +11,8 @@
  *
  * flock() and not fcntl(): it belongs to the open file, not to the process, so threads exclude each
  * other too, and the kernel drops it when a process dies. It is asked for with LOCK_NB and patience,
- * since a thread inside a blocking flock() could not be cancelled. */
+ * since a thread inside a blocking flock() could not be cancelled. A child that was forked meanwhile has
+ * the open file as well, so closing the descriptor is not enough: every lock is given up by LOCK_UN. */
 #include "file.h"
 
 #include <errno.h>
@@ -62,7 +63,10 @@ pst_rc fst_lock(const pst_backend *b, pst_op *op, int dir_fd, pst_str key, int c
             *lock_fd = fd;
             return PST_OK;
         }
-        close(fd);
+        if (saved == 0)
+            fst_unlock(fd);
+        else
+            close(fd);
         if (saved == EWOULDBLOCK) {
             struct timespec wait = {.tv_nsec = wait_ns};
             nanosleep(&wait, NULL);
@@ -77,8 +81,10 @@ pst_rc fst_lock(const pst_backend *b, pst_op *op, int dir_fd, pst_str key, int c
 
 void fst_unlock(int lock_fd)
 {
-    if (lock_fd >= 0)
-        close(lock_fd);
+    if (lock_fd < 0)
+        return;
+    flock(lock_fd, LOCK_UN);
+    close(lock_fd);
 }
 
 int fst_lock_remove(int dir_fd)
@@ -93,7 +99,7 @@ int fst_lock_remove(int dir_fd)
     else if (rc != 0 && errno == EWOULDBLOCK)
         errno = EBUSY;
     int saved = errno;
-    close(fd);
+    fst_unlock(fd);
     errno = saved;
     return rc;
 }

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "../file.h"
 #include "mini_host.h"
 
 static const pst_str none = {NULL, 0};
@@ -140,6 +141,39 @@ static void test_lock__held_by_another_delays_and_cancel_ends_the_wait(void **st
     close(fd);
     assert_int_equal(put_if(f, "o", "x", 0, NULL, NULL), PST_OK);
     free(path);
+}
+
+static void test_lock__child_that_was_forked_meanwhile_does_not_keep_it(void **state)
+{
+    struct mini_fixture *f = *state;
+    int dir_fd = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int lock_fd, until[2];
+    struct mini_op op;
+    char etag[128], byte;
+
+    assert_int_equal(put_if(f, "o", "1", 0, NULL, etag), PST_OK);
+    mini_op_init(&f->mini, &op);
+    assert_int_equal(fst_lock(f->mini.store, &op.op, dir_fd, PST_STR("o"), 1, &lock_fd), PST_OK);
+    mini_op_fini(&op);
+    assert_int_equal(pipe2(until, O_CLOEXEC), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        close(until[1]);
+        while (read(until[0], &byte, 1) > 0) {}
+        _exit(0);
+    }
+    assert_true(pid > 0);
+    close(until[0]);
+    fst_unlock(lock_fd);
+    /* First without patience, so that a lock that was kept fails this test rather than hangs it. */
+    int fd = openat(dir_fd, ".penstock-lock", O_RDWR | O_CLOEXEC);
+    assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
+    close(fd);
+    assert_int_equal(put_if(f, "o", "2", 0, etag, NULL), PST_OK);
+    assert_file(f, "o", "2");
+    close(until[1]);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    close(dir_fd);
 }
 
 static void test_lock__file_is_not_listed_and_goes_with_its_directory(void **state)
@@ -277,6 +311,7 @@ int main(void)
         TEST(test_if_match__change_between_open_and_commit_is_seen),
         TEST(test_if_match__copy_and_rename_check_both_ends),
         TEST(test_lock__held_by_another_delays_and_cancel_ends_the_wait),
+        TEST(test_lock__child_that_was_forked_meanwhile_does_not_keep_it),
         TEST(test_lock__file_is_not_listed_and_goes_with_its_directory),
         TEST(test_if_match__eight_processes_have_one_winner_each_round),
         TEST(test_create_only__eight_processes_have_one_winner_each_round),
