@@ -83,9 +83,16 @@ void cli_flow_write_options(const struct cli_flow *flow, bool compresses, pst_wr
     out->zstd_level = compresses ? flow->zstd_level : 0;
 }
 
+uint64_t cli_read_part(uint64_t part_bytes)
+{
+    if (part_bytes > 0 && part_bytes < PST_READ_PART_MIN)
+        return PST_READ_PART_MIN;
+    return part_bytes < PST_READ_PART_MAX ? part_bytes : PST_READ_PART_MAX;
+}
+
 void cli_flow_read_options(const struct cli_flow *flow, pst_read_options *out)
 {
-    out->part_bytes = flow->part_bytes;
+    out->part_bytes = cli_read_part(flow->part_bytes);
     out->max_in_flight = flow->n_at_once;
     out->decode = flow->decode;
 }

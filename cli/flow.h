@@ -56,6 +56,10 @@ void cli_flow_fini(struct cli_flow *flow);
 /* Does an object called `name` get compressed? What is named .zst is already. */
 bool cli_flow_compresses(const struct cli_flow *flow, pst_str name);
 
+/* The length of ranges nearest to that of parts: stores take parts that no range may be as long, or as
+ * short, as. 0 stays 0. */
+uint64_t cli_read_part(uint64_t part_bytes);
+
 /* Fill in what the flow says: parts, level of compression if it is asked for; ranges. */
 void cli_flow_write_options(const struct cli_flow *flow, bool compresses, pst_write_options *out);
 void cli_flow_read_options(const struct cli_flow *flow, pst_read_options *out);

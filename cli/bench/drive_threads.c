@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../flow.h"
 #include "bench.h"
 
 /* ---- operations --------------------------------------------------------------------------------- */
@@ -17,7 +18,8 @@ static pst_rc run_get(const struct bench *bench, pst_str key, struct bench_outco
                       pst_error *err)
 {
     const struct bench_options *options = bench->options;
-    pst_read_options read = {.struct_size = sizeof(read), .part_bytes = options->part_bytes};
+    pst_read_options read = {.struct_size = sizeof(read),
+                             .part_bytes = cli_read_part(options->part_bytes)};
     pst_read_info info = {.struct_size = sizeof(info)};
     pst_buffer *buffer = NULL;
     pst_rc rc;

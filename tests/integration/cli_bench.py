@@ -32,6 +32,12 @@ class Loads(Bench):
                 self.assertIn(word, text)
             self.assertEqual(os.listdir(self.top), [], kind)
 
+    def test_parts_shorter_than_ranges_may_be_are_written_and_read(self):
+        for kind, ops in (("get", ("get",)), ("mixed", ("get", "put"))):
+            facts = self.bench(kind, "--size", "5000", "--count", "20", "--part-size", "1000")
+            for op in ops:
+                self.assertEqual(facts["operations"][op]["failed"], 0)
+
     def test_json_has_the_documented_members(self):
         for kind, ops in LOADS.items():
             facts = self.bench(kind, *SMALL)

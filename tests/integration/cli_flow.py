@@ -73,6 +73,16 @@ class Verifying(Flow):
         self.assertIn(b"not verified: the store's checksum is of the whole object", result.stderr)
 
 
+    def test_parts_longer_or_shorter_than_ranges_may_be_are_read_back(self):
+        self.write("a", os.urandom(10_000))
+        for size in ("1000", "2GiB"):
+            self.run_ok("put", "--verify", "--memory", "4GiB", "--part-size", size, "a", "b")
+            self.run_ok("cp", "--verify", "--memory", "4GiB", "--part-size", size, "b", "c")
+            self.run_ok("get", "--verify", "--memory", "4GiB", "--part-size", size, "c", "d")
+            self.assertEqual(self.read("d"), self.read("a"))
+            os.remove(self.path("c"))
+
+
 class Stats(Flow):
     def test_facts_of_a_put_and_a_get(self):
         data = os.urandom(20_000_000)
