@@ -101,16 +101,17 @@ static int aim_spare(struct pst_try *try, struct pst_span *span)
     struct pst_budget *budget = &port->core->budget;
     size_t align = port->limits.mem_align > 1 ? port->limits.mem_align : 1;
     pst_iov iov = {NULL, (size_t)span->length};
-    if (!pst_budget_try(budget, span->length))
-        return 0;
-    try->reserved_bytes = span->length;
     try->spare = pst_buffer_new(port->core->arenas, iov.len, align);
     if (!try->spare)
         return 0;
     iov.ptr = pst_buffer_bytes(try->spare);
     try->task->args.read.dst = pst_task_keep(try->task, &iov, sizeof(iov));
     try->task->args.read.n_dst = 1;
-    return try->task->args.read.dst != NULL;
+    /* Last: to give bytes back is to serve others, which must not happen under the get's lock. */
+    if (!try->task->args.read.dst || !pst_budget_try(budget, span->length))
+        return 0;
+    try->reserved_bytes = span->length;
+    return 1;
 }
 
 static struct pst_try *new_try(struct pst_span *span, enum pst_aim aim)
