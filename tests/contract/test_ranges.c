@@ -169,6 +169,34 @@ static void test_range__part_that_failed_is_asked_again_from_its_own_start(void 
     close_all();
 }
 
+static pst_rc throttle_once(pst_backend *b, pst_op *op, const pst_read_args *a, pst_read_result *r)
+{
+    (void)b;
+    if (op->attempt > 1)
+        return puppet_read(op, a, r);
+    op->err->code = PST_E_THROTTLED;
+    op->err->flags = PST_ERR_RETRYABLE;
+    return PST_E_THROTTLED;
+}
+
+static void test_range__throttled_read_of_one_request_teaches_no_number(void **state)
+{
+    struct pst_port *port = NULL;
+    pst_read_info info = {.struct_size = sizeof(info)};
+    pst_buffer *buffer = NULL;
+    (void)state;
+    open_all();
+    puppet.body_len = PART;
+    puppet.hooks.read = throttle_once;
+    assert_int_equal(pst_get(store, object_key, NULL, NULL, &buffer, &info, NULL), PST_OK);
+    assert_int_equal(info.n_retries, 1);
+    assert_int_equal(pst_store_port(store, &port, NULL), PST_OK);
+    assert_int_equal(atomic_load(&port->learned_in_flight), 0);
+    pst_port_unref(port);
+    pst_buffer_unref(buffer);
+    close_all();
+}
+
 static void test_range__infos_and_options_of_an_earlier_version_are_respected(void **state)
 {
     pst_read_options options = parts(3);
@@ -720,6 +748,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CONTRACT_TEST(test_range__part_that_failed_is_asked_again_from_its_own_start),
+        CONTRACT_TEST(test_range__throttled_read_of_one_request_teaches_no_number),
         CONTRACT_TEST(test_range__infos_and_options_of_an_earlier_version_are_respected),
         CONTRACT_TEST(test_range__options_out_of_bounds_are_refused_with_the_bound),
         CONTRACT_TEST(test_into__spans_are_filled_in_their_order_with_any_plugin),

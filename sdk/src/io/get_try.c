@@ -51,7 +51,8 @@ static void on_repeat(struct pst_task *task, pst_rc rc)
     if (rc != PST_E_THROTTLED)
         return;
     pthread_mutex_lock(&try->get->mutex);
-    pst_pace_throttle(&try->get->locked.pace);
+    if (try->get->n_spans > 0) /* one request alone says nothing about how many may travel */
+        pst_pace_throttle(&try->get->locked.pace);
     pthread_mutex_unlock(&try->get->mutex);
 }
 
