@@ -104,6 +104,10 @@ int cli_stream_read(struct cli *cli, const struct cli_stream *stream)
     code = read_all(cli, stream, reader);
     if (stream->info)
         pst_reader_info(reader, stream->info);
+    if (stream->info && stream->length == 0) { /* the byte that nobody wanted */
+        stream->info->n_read = 0;
+        stream->info->crc32c = 0;
+    }
     pst_reader_free(reader);
     return code == CLI_STOP ? CLI_OK : code;
 }

@@ -1,4 +1,5 @@
 """--verify, --part-size, --concurrency and --stats, as a user meets them."""
+import json
 import os
 
 from cli_support import DATA, NOT_FOUND, OK, USAGE, Flow, main
@@ -72,6 +73,15 @@ class Verifying(Flow):
         self.assertEqual((result.returncode, result.stdout), (OK, b"no c"))
         self.assertIn(b"not verified: the store's checksum is of the whole object", result.stderr)
 
+
+    def test_a_range_of_no_bytes_is_a_file_of_none(self):
+        self.write("a", b"data")
+        for offset in ("0", "4"):
+            result = self.run_raw("get", "--verify", "--stats", "--json", "--offset", offset,
+                                  "--length", "0", "a", "b")
+            self.assertEqual((result.returncode, self.read("b")), (OK, b""), result.stderr)
+            facts = json.loads(result.stderr.splitlines()[-1])
+            self.assertEqual((facts["bytes"], facts["checksum"]), (0, "crc32c:00000000"))
 
     def test_parts_longer_or_shorter_than_ranges_may_be_are_read_back(self):
         self.write("a", os.urandom(10_000))
