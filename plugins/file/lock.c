@@ -8,6 +8,7 @@
  *
  * What this leaves open, and README.md says so: programs that are not Penstock, and an unconditional
  * write in the very microseconds in which the first conditional one of a directory makes the file.
+ * In these another user's write may also be DENIED, before the file has the mode of its directory.
  *
  * flock() and not fcntl(): it belongs to the open file, not to the process, so threads exclude each
  * other too, and the kernel drops it when a process dies. It is asked for with LOCK_NB and patience,
@@ -26,15 +27,41 @@
 #define WAIT_MIN_NS 50000 /* a rename takes about as long */
 #define WAIT_MAX_NS 10000000
 
+/* Who may write the directory may lock it, whatever the umask of the process that made the file. Where
+ * it cannot have the directory's owner, that one may be any of the others: reading is enough to lock. */
+static void share(int dir_fd, int fd)
+{
+    struct stat dir;
+    mode_t mode = 0600;
+
+    if (fstat(dir_fd, &dir) != 0)
+        return;
+    mode |= dir.st_mode & 0066;
+    if (fchown(fd, dir.st_uid, dir.st_gid) != 0) {
+        mode |= 0044;
+        if (fchown(fd, (uid_t)-1, dir.st_gid) != 0)
+            mode |= (dir.st_mode & 0060) >> 3;
+    }
+    fchmod(fd, mode); /* fails where a file system has no modes, and then needs none */
+}
+
 static int open_lock_file(int dir_fd, int create)
 {
     const int flags = O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
-    int fd = openat(dir_fd, FST_LOCK_NAME, O_RDWR | flags | (create ? O_CREAT : 0), 0666);
 
-    /* Another user's file: local file systems lock it through a read-only descriptor as well. */
-    if (fd < 0 && errno == EACCES)
-        fd = openat(dir_fd, FST_LOCK_NAME, O_RDONLY | flags);
-    return fd;
+    for (;;) {
+        int fd = openat(dir_fd, FST_LOCK_NAME, O_RDWR | flags);
+        /* Another user's file: local file systems lock it through a read-only descriptor as well. */
+        if (fd < 0 && errno == EACCES)
+            fd = openat(dir_fd, FST_LOCK_NAME, O_RDONLY | flags);
+        if (fd >= 0 || errno != ENOENT || !create)
+            return fd;
+        fd = openat(dir_fd, FST_LOCK_NAME, O_RDWR | O_CREAT | O_EXCL | flags, 0666);
+        if (fd >= 0)
+            share(dir_fd, fd);
+        if (fd >= 0 || errno != EEXIST)
+            return fd;
+    }
 }
 
 /* Is the file that was locked still the one of that name? Whoever removed it held the lock before. */
