@@ -197,6 +197,35 @@ static void test_decode__whole_frames_need_no_memory_beside_their_own(void **sta
     assert_int_equal(get_range(f, 1, sizeof(f->content) - 1, 0, NULL), PST_E_OVER_BUDGET);
 }
 
+/* Content whose length no frame tells is decompressed as a stream, here for longer than there is time. */
+static void test_decode__a_stream_ends_at_the_deadline(void **state)
+{
+    struct fixture *f = *state;
+    const pst_call hasty = {.struct_size = sizeof(hasty), .timeout_ms = 40};
+    const size_t plain_len = 200 * MIB, room = MIB;
+    pst_buffer *buffer = NULL;
+    ZSTD_CCtx *cctx = ZSTD_createCCtx();
+    unsigned char *plain = calloc(1, plain_len);
+    assert_true(cctx && plain);
+    pst_store_free(f->store);
+    pst_context_free(f->context);
+    f->context = readstore_context(1024 * MIB);
+    f->store = readstore_open(f->context);
+    free(f->object);
+    rd.body = f->object = malloc(room);
+    assert_non_null(f->object);
+    ZSTD_CCtx_setParameter(cctx, ZSTD_c_contentSizeFlag, 0);
+    rd.size = ZSTD_compress2(cctx, f->object, room, plain, plain_len);
+    assert_false(ZSTD_isError(rd.size));
+    ZSTD_freeCCtx(cctx);
+    free(plain);
+    assert_int_equal(pst_get(f->store, key, &zstd, NULL, &buffer, NULL, NULL), PST_OK);
+    assert_int_equal(pst_buffer_size(buffer), plain_len);
+    pst_buffer_unref(buffer);
+    assert_int_equal(pst_get(f->store, key, &zstd, &hasty, &buffer, NULL, NULL), PST_E_DEADLINE);
+    assert_null(buffer);
+}
+
 static void test_decode__failures_of_reads_are_told_once(void **state)
 {
     struct fixture *f = *state;
@@ -229,6 +258,7 @@ int main(void)
         WITH_STORE(test_decode__what_cannot_be_pinned_comes_by_one_read),
         WITH_STORE(test_decode__a_table_that_is_not_the_one_found_is_data_loss),
         WITH_STORE(test_decode__whole_frames_need_no_memory_beside_their_own),
+        WITH_STORE(test_decode__a_stream_ends_at_the_deadline),
         WITH_STORE(test_decode__failures_of_reads_are_told_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -153,8 +153,8 @@ static pst_rc decode_stream(struct decode *d, pst_error *err)
     while (rc == PST_OK) {
         if (done == d->own.len)
             rc = grow(d, done, err);
-        if (rc == PST_OK && d->limit.cancel && pst_cancel_fired(d->limit.cancel))
-            rc = pst_fail(err, PST_E_CANCELLED, "%s", pst_rc_text(PST_E_CANCELLED));
+        if (rc == PST_OK && (rc = pst_decode_strike(&d->limit)) != PST_OK)
+            pst_fail(err, rc, "%s", pst_rc_text(rc));
         size_t room = d->own.len - done < GROW_BYTES * 8 ? d->own.len - done : GROW_BYTES * 8;
         if (rc == PST_OK)
             rc = pst_decoder_run(decoder, in + at, in_len - at, &n_in, (char *)d->own.ptr + done,

@@ -81,7 +81,7 @@ static void scatter(const struct pst_decode_dst *dst, size_t at, const char *fro
     }
 }
 
-static pst_rc strike(const struct pst_limit *limit)
+pst_rc pst_decode_strike(const struct pst_limit *limit)
 {
     if (limit->cancel && pst_cancel_fired(limit->cancel))
         return PST_E_CANCELLED;
@@ -116,7 +116,7 @@ static pst_rc decode_slices(const struct crew *crew, const struct pst_decode_pie
         if (atomic_load_explicit(&crew->is_stopping, memory_order_relaxed))
             rc = PST_E_CANCELLED; /* whoever stopped it says why */
         else if (limit)
-            rc = strike(limit);
+            rc = pst_decode_strike(limit);
         if (rc != PST_OK)
             pst_fail(err, rc, "%s", pst_rc_text(rc));
         else
@@ -259,7 +259,7 @@ static pst_rc work_and_wait(struct crew *crew, const struct pst_limit *limit, ps
     struct ZSTD_DCtx_s *dctx = pst_zstd_take_dctx(crew->zstd);
     pst_rc why = PST_OK;
     while (why == PST_OK && work(crew, dctx, limit))
-        why = strike(limit);
+        why = pst_decode_strike(limit);
     pst_zstd_give_dctx(crew->zstd, dctx);
     pthread_mutex_lock(&crew->gate.mutex);
     while (crew->locked.n_running > 0) {

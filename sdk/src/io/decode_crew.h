@@ -27,6 +27,9 @@ uint32_t pst_decode_threads(const struct pst_port *port, size_t n_pieces);
 /* Can the piece be decompressed where it belongs, without memory of its own? */
 int pst_decode_is_in_place(const struct pst_decode_piece *piece, const struct pst_decode_dst *dst);
 
+/* Must the work end now? PST_OK, CANCELLED or DEADLINE. To be asked between slices. */
+pst_rc pst_decode_strike(const struct pst_limit *limit);
+
 /* Decompress all pieces, on the context's CPU pool and on the thread that calls. When it returns nothing
  * writes to the destination any more.
  * Errors: UNIMPLEMENTED; NO_MEMORY; DATA_LOSS, naming the offset; CANCELLED; DEADLINE. */
