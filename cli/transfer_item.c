@@ -289,7 +289,11 @@ static int rename_direct(struct transfer_work *work, bool *is_done)
         return CLI_OK;
     if (rc != PST_OK)
         return transfer_fail_to(work, rc, &err);
+    if (work->t->flow.verifies)
+        cli_not_verified(work->cli, &work->t->flow, work->to.shown.data,
+                         "the store renamed it, no byte was read");
     cli_progress_add(work->cli, 0, work->item->size);
+    cli_flow_add_object(&work->t->flow, work->item->size, work->item->size);
     atomic_fetch_add(&work->t->copied_bytes, work->item->size);
     return CLI_OK;
 }

@@ -14,9 +14,21 @@ class Verifying(Flow):
             self.run_ok("put", "--verify", "a", "b")
             self.run_ok("get", "--verify", "b", "c")
             self.assertEqual(self.read("c"), data)
-            for verb in ("cp", "mv", "cp"):
-                self.run_ok(verb, "--verify", "c", "e")
-                self.run_ok("put", "e", "c")
+            for _ in range(2): # the second time it is there
+                self.run_ok("cp", "--verify", "c", "e")
+
+    def test_what_was_renamed_is_counted_and_said_not_to_be_verified(self):
+        self.write("a", b"data")
+        result = self.run_raw("mv", "--verify", "--stats", "--json", "a", "b")
+        self.assertEqual((result.returncode, self.read("b")), (OK, b"data"))
+        said, facts = result.stderr.splitlines()
+        self.assertEqual(said, b"penstock: mv: " + self.uri("b").encode() +
+                         b": not verified: the store renamed it, no byte was read")
+        facts = json.loads(facts)
+        self.assertEqual((facts["objects"], facts["bytes"], facts["verified"],
+                          facts["not_verified"]), (1, 4, 0, 1))
+        result = self.run_flat("mv", "--verify", "b", self.flat("b")) # of another store: copied
+        self.assertEqual((result.returncode, result.stderr), (OK, b""))
 
     def test_get_finds_bytes_that_changed_behind_their_checksum(self):
         for size in (9, 20_000_000):
