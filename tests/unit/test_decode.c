@@ -201,7 +201,7 @@ static void test_decode__whole_frames_need_no_memory_beside_their_own(void **sta
 static void test_decode__a_stream_ends_at_the_deadline(void **state)
 {
     struct fixture *f = *state;
-    const pst_call hasty = {.struct_size = sizeof(hasty), .timeout_ms = 40};
+    const pst_call hasty = {.struct_size = sizeof(hasty), .timeout_ms = 10};
     const size_t plain_len = 200 * MIB, room = MIB;
     pst_buffer *buffer = NULL;
     ZSTD_CCtx *cctx = ZSTD_createCCtx();
