@@ -158,6 +158,23 @@ static void test_next__hands_over_the_parts_and_asks_for_each_byte_once(void **s
     pst_reader_free(reader);
 }
 
+static void test_next__buffers_count_as_handed_out_until_they_are_released(void **state)
+{
+    const struct fixture *f = *state;
+    const pst_read_options options = options_of(64 * KIB, 3);
+    pst_stats stats = {.struct_size = sizeof(stats)};
+    pst_buffer *buffer = NULL;
+    pst_reader *reader = open_parts(store_with(state, 16 * MIB), &options);
+    assert_int_equal(pst_reader_next(reader, &buffer, NULL), PST_OK);
+    pst_context_stats(f->context, &stats);
+    assert_true(stats.handed_out_bytes >= pst_buffer_size(buffer));
+    assert_drains(reader, pst_buffer_size(buffer), SIZE - pst_buffer_size(buffer));
+    pst_buffer_unref(buffer);
+    pst_reader_free(reader);
+    pst_context_stats(f->context, &stats);
+    assert_int_equal(stats.handed_out_bytes, 0);
+}
+
 static void test_next__after_read_hands_over_the_rest_of_the_part(void **state)
 {
     const pst_read_options options = options_of(64 * KIB, 2);
@@ -958,6 +975,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         READER_TEST(test_read__gives_the_object_in_pieces_of_any_size),
         READER_TEST(test_next__hands_over_the_parts_and_asks_for_each_byte_once),
+        READER_TEST(test_next__buffers_count_as_handed_out_until_they_are_released),
         READER_TEST(test_next__after_read_hands_over_the_rest_of_the_part),
         READER_TEST(test_next__a_buffer_outlives_reader_and_context),
         READER_TEST(test_range__is_cut_at_the_end_as_pread_does),

@@ -69,8 +69,8 @@ void pst_buffer_set_size(pst_buffer *buffer, size_t size)
 
 void pst_buffer_hand_out(pst_buffer *buffer)
 {
-    if (!buffer->place.arena)
-        return;
+    if (!buffer->place.arena || buffer->is_handed_out)
+        return; /* what a read brought, a stream hands on once more */
     pst_place_hand_out(&buffer->place);
     buffer->is_handed_out = 1;
 }
