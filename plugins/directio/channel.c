@@ -55,6 +55,8 @@ static void free_channel(struct dio_store *d, struct dio_channel *c)
     d->host->dealloc(d->host, c);
 }
 
+/* Plain reads and writes came to rings with Linux 5.6, and with it this feature. Before, every one of
+ * them fails with EINVAL, which looks like a file system that refuses O_DIRECT. */
 static int make_ring(struct dio_store *d, struct dio_channel *c)
 {
     int rc = io_uring_queue_init(d->depth, &c->ring, 0);
@@ -62,6 +64,10 @@ static int make_ring(struct dio_store *d, struct dio_channel *c)
     if (rc < 0)
         return -rc;
     c->has_ring = 1;
+    if (!(c->ring.features & IORING_FEAT_RW_CUR_POS)) {
+        dio_channel_drop_ring(c);
+        return ENOSYS;
+    }
     io_uring_ring_dontfork(&c->ring);
     return 0;
 }

@@ -21,6 +21,7 @@ static const pst_str none = {NULL, 0};
 static unsigned n_results;
 static int is_reading;
 static int fail_at, fail_with; /* the fail_at-th result becomes this errno; 0: none */
+static int is_old_kernel;      /* rings without plain reads and writes: Linux 5.1 to 5.5 */
 
 /* What is to come of a request for `n` bytes: an errno below 0, or that many bytes. Every third is
  * cut short in whole units, every fifth is interrupted. */
@@ -42,6 +43,18 @@ int __real_io_uring_submit_and_wait(struct io_uring *ring, unsigned n);
 ssize_t __wrap_pread64(int fd, void *bytes, size_t n, off_t at);
 ssize_t __wrap_pwrite64(int fd, const void *bytes, size_t n, off_t at);
 int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned n);
+
+int __real_io_uring_queue_init(unsigned n, struct io_uring *ring, unsigned flags);
+int __wrap_io_uring_queue_init(unsigned n, struct io_uring *ring, unsigned flags);
+
+int __wrap_io_uring_queue_init(unsigned n, struct io_uring *ring, unsigned flags)
+{
+    int rc = __real_io_uring_queue_init(n, ring, flags);
+
+    if (rc == 0 && is_old_kernel)
+        ring->features &= ~(unsigned)IORING_FEAT_RW_CUR_POS;
+    return rc;
+}
 
 static ssize_t refuse(ssize_t allowed)
 {
@@ -72,6 +85,8 @@ int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned n)
     for (; head != tail; head++) { /* all of them are reaped before the next call */
         struct io_uring_cqe *cqe = &ring->cq.cqes[head & *ring->cq.kring_mask];
         struct dio_slot *slot = io_uring_cqe_get_data(cqe);
+        if (is_old_kernel)
+            cqe->res = -EINVAL;
         if (cqe->res <= 0)
             continue;
         ssize_t allowed = allow((size_t)cqe->res);
@@ -171,6 +186,33 @@ static void test_short__an_error_in_any_place_is_told_and_leaves_nothing_half(vo
     }
 }
 
+static int setup_old_kernel(void **state)
+{
+    n_results = 0;
+    fail_at = 0;
+    is_old_kernel = 1;
+    return mini_setup_with(state, "o_direct=require");
+}
+
+static int teardown_old_kernel(void **state)
+{
+    is_old_kernel = 0;
+    return mini_teardown(state);
+}
+
+static void test_short__a_ring_that_cannot_read_and_write_is_none(void **state)
+{
+    struct mini_fixture *f = *state;
+    pst_limits limits = {.struct_size = sizeof(limits)};
+    pst_backend_info info = {.struct_size = sizeof(info), .limits = &limits};
+
+    assert_int_equal(put(f, 1), PST_OK);
+    assert_int_equal(get(f, 0, 1), PST_OK);
+    f->mini.plugin->ops->info(f->mini.store, &info);
+    assert_non_null(strstr(info.note, "io_uring is not available"));
+    assert_null(strstr(info.note, "O_DIRECT"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -184,6 +226,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             test_short__an_error_in_any_place_is_told_and_leaves_nothing_half, setup_calls,
             mini_teardown),
+        cmocka_unit_test_setup_teardown(test_short__a_ring_that_cannot_read_and_write_is_none,
+                                        setup_old_kernel, teardown_old_kernel),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
