@@ -313,6 +313,8 @@ static void feed(struct pst_port *port)
     if (port->locked.starved_since_ns == 0)
         port->locked.starved_since_ns = now_ns;
     int is_patient = others_run && now_ns - port->locked.starved_since_ns < PATIENCE_NS;
+    if (!is_patient)
+        port->locked.starved_since_ns = now_ns; /* the first in line may be of another store */
     pthread_mutex_unlock(&port->mutex);
     if (!is_patient)
         pst_budget_force_first(&port->core->budget);
