@@ -576,6 +576,35 @@ static void test_writer__a_commit_nobody_waited_for_is_not_aborted_if_it_happene
     assert_stored("k", 2 * PART);
 }
 
+static void *run_release(void *arg)
+{
+    memstore_release();
+    return arg;
+}
+
+static void test_writer__cancel_tells_that_what_nobody_waited_for_was_published(void **state)
+{
+    for (size_t size = PART; size <= 2 * PART; size += PART) { /* a put, an upload */
+        enum mem_slot slot = size == PART ? MEM_PUT : MEM_UPLOAD_COMMIT;
+        pst_call hasty = {.struct_size = sizeof(hasty), .timeout_ms = 50};
+        pst_error err = PST_ERROR_INIT;
+        pthread_t thread;
+        mem.mode[slot] = MEM_HOLD;
+        mem.ignores_cancel = 1;
+        pst_writer *writer = open_writer(state, NULL, &hasty);
+        assert_int_equal(write_pattern(writer, size, PART, NULL), PST_OK);
+        assert_int_equal(pst_writer_finalize(writer, NULL, &err), PST_E_DEADLINE);
+        assert_true(err.flags & PST_ERR_MAYBE_APPLIED);
+        assert_int_equal(pthread_create(&thread, NULL, run_release, NULL), 0);
+        assert_int_equal(pst_writer_cancel(writer, &err), PST_E_INVALID);
+        assert_non_null(strstr(err.message, "published already"));
+        pthread_join(thread, NULL);
+        assert_stored("k", size);
+        assert_int_equal(pst_writer_cancel(writer, NULL), PST_E_INVALID);
+    }
+    assert_int_equal(mem.n_aborted, 0);
+}
+
 struct stuck_write {
     pst_writer *writer;
     pst_rc rc;
@@ -730,6 +759,7 @@ int main(void)
         TEST(test_writer__freed_while_a_part_is_stuck_it_is_aborted_when_that_ends),
         TEST(test_writer__an_upload_that_opens_too_late_is_aborted),
         TEST(test_writer__a_commit_nobody_waited_for_is_not_aborted_if_it_happened),
+        TEST(test_writer__cancel_tells_that_what_nobody_waited_for_was_published),
         TEST(test_writer__a_fired_token_ends_a_write_that_waits),
         SMALL(test_writer__a_write_that_waits_for_budget_can_be_cut_short),
         TEST(test_writer__outlives_its_context_and_its_store),

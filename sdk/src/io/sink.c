@@ -264,10 +264,13 @@ pst_rc pst_sink_abort(struct pst_sink *sink, const struct pst_sink_run *run, pst
     while (sink->locked.n_trips > 0 && rc == PST_OK)
         rc = pst_gate_sleep(&sink->gate, &run->limit);
     pst_rc abort_rc = sink->locked.abort_rc;
+    int is_committed = sink->locked.is_committed;
     if (rc == PST_OK && abort_rc != PST_OK)
         pst_error_copy(err, &sink->locked.abort_error);
     pthread_mutex_unlock(&sink->gate.mutex);
     if (rc != PST_OK)
         return pst_fail_at(sink->port, "PUT abort", sink->key, rc, NULL, err);
+    if (is_committed)
+        return pst_fail(err, PST_E_INVALID, "the object was published already");
     return abort_rc;
 }

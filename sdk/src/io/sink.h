@@ -48,7 +48,8 @@ pst_rc pst_sink_commit(struct pst_sink *sink, const struct pst_sink_run *run, ui
                        pst_error *err);
 
 /* Cancel what is on its way and abort the upload, unless it was committed. Waits as run->limit says;
- * what has not ended by then goes on by itself. May be repeated. */
+ * what has not ended by then goes on by itself. May be repeated.
+ * Errors: INVALID when the object was published, even if nobody waited for that. */
 pst_rc pst_sink_abort(struct pst_sink *sink, const struct pst_sink_run *run, pst_error *err);
 
 /* Drop the writer's reference. */

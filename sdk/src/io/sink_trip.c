@@ -72,6 +72,7 @@ static void note_end_locked(struct pst_trip *trip, pst_rc rc)
         if (rc != PST_OK && sink->locked.rc == PST_OK)
             sink->locked.rc = pst_call_fail(trip->task, sink->key, rc, &sink->locked.error);
         break;
+    case PST_SLOT_PUT:
     case PST_SLOT_UPLOAD_COMMIT:
         if (rc == PST_OK)
             sink->locked.is_committed = 1;

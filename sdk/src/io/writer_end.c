@@ -152,11 +152,11 @@ void pst_writer_free(pst_writer *writer)
     if (!writer || writer->generation != pst_fork_generation())
         return; /* in a fork child the parent's upload, buffers and locks are not ours */
     if (writer->state != PST_WRITER_DONE) {
-        pst_rc rc = drop_all(writer, END_WAIT_NS, NULL);
-        if (rc != PST_OK)
+        pst_error err = PST_ERROR_INIT;
+        if (drop_all(writer, END_WAIT_NS, &err) != PST_OK)
             pst_logf(&writer->port->core->log, PST_LEVEL_WARN,
-                     "PUT %s: an unfinished upload could not be aborted in time (%s)",
-                     writer->port->uri, pst_rc_text(rc));
+                     "PUT %s: an unfinished object could not be dropped: %s", writer->port->uri,
+                     err.message);
     }
     pst_compressed_close(writer);
     pst_sink_free(writer->sink);
