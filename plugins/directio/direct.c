@@ -11,7 +11,8 @@
  *
  * Through the page cache altogether go requests shorter than min_io_size, everything with o_direct=off,
  * and what the file system refuses: opening with EINVAL, an alignment of 0 in statx, or EINVAL from the
- * first request. A file is then done again from its start; with o_direct=require it is an error.
+ * first request. A file is then done again from its start. So does a write for which there is no second
+ * descriptor: too many are open, or the umask forbids it. With o_direct=require both are an error.
  * Nothing is learned for the next file, which may lie on another disk. */
 #include "dio.h"
 
@@ -163,8 +164,14 @@ static pst_rc write_direct(const struct fst_write *w, pst_op *op, const pst_iov 
     if (!is_direct(d, length) || length < d->page_bytes)
         return fst_buffered.write(w, op, iov, n_iov, length, offset);
     int fd = open_twin(w);
-    if (fd < 0 && errno != EINVAL) /* no descriptor, no right to open it again: the bytes count */
+    if (fd < 0 && errno != EINVAL) {
+        const int failed = errno;
+        if (d->direct == DIO_REQUIRE)
+            return fst_fail_errno(d->tree, op, failed, w->key, "open with O_DIRECT");
+        if (failed != EMFILE && failed != ENFILE && failed != ENOMEM) /* those will pass */
+            dio_miss(d, DIO_NO_DIRECT, failed);
         return fst_buffered.write(w, op, iov, n_iov, length, offset);
+    }
     if (fd >= 0 && find_alignment(d, fd, &align) == 0) {
         uint32_t unit = align.offset > d->page_bytes ? align.offset : d->page_bytes;
         uint64_t from = dio_up(offset, unit), to = dio_down(end, unit);

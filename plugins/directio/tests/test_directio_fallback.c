@@ -243,6 +243,65 @@ static void test_fallback__o_direct_required_and_refused_is_an_error(void **stat
           0);
 }
 
+/* A temporary file that is made read-only cannot be opened for writing again. Not by root: its rights
+ * go with the user. */
+static int deny_second_open(void)
+{
+    umask(0277);
+    return 0;
+}
+
+static void test_fallback__a_second_descriptor_that_is_denied(void **state)
+{
+    (void)state;
+    check((struct scene){.before_open = deny_second_open, .note = "O_DIRECT is refused"}, 1);
+    check((struct scene){.option = "o_direct=require",
+                         .before_open = deny_second_open,
+                         .rc = PST_E_DENIED},
+          1);
+}
+
+/* With ever more descriptors a put gets ever further; the last thing to fail is the second open. */
+static int play_few_descriptors(void *arg)
+{
+    const struct scene *scene = arg;
+    struct mini_host mini;
+    struct rlimit limit;
+    char root[300], message[sizeof(mini.err.message)] = "";
+    const char *options[] = {root, scene->option, NULL};
+    char *bytes = calloc(SIZE, 1);
+    pst_rc rc = PST_E_IO;
+
+    snprintf(root, sizeof(root), "root=%s", scene->dir);
+    if (!bytes || mini_open(&mini, options) != PST_OK || getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return 1;
+    for (limit.rlim_cur = 3; rc != PST_OK && limit.rlim_cur < limit.rlim_max; limit.rlim_cur++) {
+        if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+            return 2;
+        rc = mini_put(&mini, PST_STR("o"), bytes, SIZE, 0, none, NULL, NULL);
+        if (rc != PST_OK)
+            memcpy(message, mini.err.message, sizeof(message));
+    }
+    int fault = rc != PST_OK ? 3 : strstr(message, "O_DIRECT") ? 0 : 4;
+    if (note_of(&mini)[0] != '\0' || mini.n_logs != 0)
+        fault = 5; /* it passed */
+    if (fault)
+        print_message("note: %s\nerror: %s\n", note_of(&mini), message);
+    free(bytes);
+    mini_close(&mini);
+    return fault;
+}
+
+static void test_fallback__o_direct_required_and_too_many_open_files_is_an_error(void **state)
+{
+    char *dir = mini_temp_dir();
+    struct scene scene = {.dir = dir, .option = "o_direct=require"};
+
+    (void)state;
+    assert_int_equal(mini_run_child(play_few_descriptors, &scene, 0), 0);
+    mini_remove_tree(dir);
+}
+
 static int play_stat(void *arg)
 {
     struct scene *scene = arg;
@@ -368,6 +427,8 @@ int main(void)
         cmocka_unit_test(test_fallback__a_file_system_that_refuses_the_first_request),
         cmocka_unit_test(test_fallback__o_direct_switched_off),
         cmocka_unit_test(test_fallback__o_direct_required_and_refused_is_an_error),
+        cmocka_unit_test(test_fallback__a_second_descriptor_that_is_denied),
+        cmocka_unit_test(test_fallback__o_direct_required_and_too_many_open_files_is_an_error),
         cmocka_unit_test(test_fallback__a_stat_is_enough_to_learn_of_it),
         cmocka_unit_test(test_fallback__registered_buffers_beyond_the_memlock_limit),
         cmocka_unit_test(test_fallback__registered_buffers_where_they_are_allowed),
