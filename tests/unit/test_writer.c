@@ -350,6 +350,25 @@ static void test_writer__many_open_in_one_thread_do_not_wait_for_each_other(void
 
 /* ---- failures --------------------------------------------------------------------------------- */
 
+static void test_writer__what_a_failed_put_keeps_is_not_waited_for(void **state)
+{
+    struct fixture *f = *state;
+    const pst_call hasty = {.struct_size = sizeof(hasty), .timeout_ms = 1000, .max_attempts = 1};
+    pst_writer *second = NULL;
+    mem.caps &= ~PST_CAP_UPLOAD;
+    mem.fault[MEM_PUT] = (struct mem_fault){1, 1, PST_E_UNAVAILABLE, PST_ERR_RETRYABLE, 0};
+    pst_writer *writer = open_writer(state, NULL, &hasty);
+    assert_int_equal(write_pattern(writer, 4 * PART, PART, NULL), PST_OK); /* the whole budget */
+    assert_int_equal(pst_writer_finalize(writer, NULL, NULL), PST_E_UNAVAILABLE);
+    assert_int_equal(pst_writer_open(f->store, str("l"), NULL, &hasty, &second, NULL), PST_OK);
+    assert_int_equal(write_pattern(second, PART, PART, NULL), PST_OK);
+    assert_int_equal(pst_writer_finalize(second, NULL, NULL), PST_OK);
+    pst_writer_free(second);
+    assert_int_equal(pst_writer_finalize(writer, NULL, NULL), PST_OK);
+    assert_stored("k", 4 * PART);
+    assert_stored("l", PART);
+}
+
 static void test_writer__a_part_is_sent_again_the_same(void **state)
 {
     mem.fault[MEM_UPLOAD_PART] = (struct mem_fault){2, 2, PST_E_UNAVAILABLE,
@@ -744,6 +763,7 @@ int main(void)
         TEST(test_writer__parts_that_must_be_in_order_go_one_by_one),
         SMALL(test_writer__memory_stays_within_the_budget),
         SMALL(test_writer__many_open_in_one_thread_do_not_wait_for_each_other),
+        SMALL(test_writer__what_a_failed_put_keeps_is_not_waited_for),
         TEST(test_writer__a_part_is_sent_again_the_same),
         TEST(test_writer__after_a_failure_every_call_answers_the_same),
         TEST(test_writer__a_late_failure_comes_out_at_finalize),

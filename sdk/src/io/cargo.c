@@ -180,6 +180,14 @@ void pst_cargo_seal(struct pst_cargo *cargo)
     cargo->is_idle = 0;
 }
 
+void pst_cargo_unseal(struct pst_cargo *cargo)
+{
+    for (; cargo; cargo = cargo->next) {
+        cargo->is_idle = 1;
+        pst_budget_idle(&cargo->core->budget, cargo->reserved_bytes);
+    }
+}
+
 void pst_cargo_free(struct pst_cargo *cargo)
 {
     while (cargo) {

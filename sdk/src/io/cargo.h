@@ -57,6 +57,9 @@ pst_rc pst_cargo_take(struct pst_cargo *cargo, pst_buffer *owner, const void *da
 /* It is complete and travels now: waiting for its budget makes sense again. */
 void pst_cargo_seal(struct pst_cargo *cargo);
 
+/* A list of them did not arrive and is the application's to send again or drop: idle as before. */
+void pst_cargo_unseal(struct pst_cargo *cargo);
+
 /* Give back a list of them. Allowed in task hooks. */
 void pst_cargo_free(struct pst_cargo *cargo);
 

@@ -143,6 +143,8 @@ pst_rc pst_sink_put(struct pst_sink *sink, const struct pst_sink_run *run, struc
     }
     if (rc == PST_OK || trip->is_abandoned)
         *cargo = NULL;
+    else
+        pst_cargo_unseal(*cargo);
     pst_task_unref(task);
     return rc;
 }
