@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include <cmocka.h>
 #include <zstd.h>
@@ -226,6 +227,39 @@ static void test_decode__a_stream_ends_at_the_deadline(void **state)
     assert_null(buffer);
 }
 
+static uint64_t memory_peak(void)
+{
+    struct rusage usage;
+    assert_int_equal(getrusage(RUSAGE_SELF, &usage), 0);
+    return (uint64_t)usage.ru_maxrss * KIB;
+}
+
+/* Comes first: what later tests need would hide what this one may not. */
+static void test_decode__very_small_frames_take_no_memory_each(void **state)
+{
+    static const unsigned char empty[8] = {0x50, 0x2a, 0x4d, 0x18}; /* may be skipped */
+    const size_t n_bytes = 70000, n_empty = 2000000;
+    struct fixture *f = *state;
+    const size_t room = n_bytes * ZSTD_compressBound(1) + n_empty * sizeof(empty);
+    size_t len = 0;
+    pst_buffer *buffer = NULL;
+    free(f->object);
+    f->object = malloc(room);
+    assert_non_null(f->object);
+    for (size_t i = 0; i < n_bytes; i++)
+        len += ZSTD_compress(f->object + len, room - len, f->content + i, 1, 1);
+    for (size_t i = 0; i < n_empty; i++, len += sizeof(empty))
+        memcpy(f->object + len, empty, sizeof(empty));
+    rd.body = f->object;
+    rd.size = len;
+    const uint64_t before = memory_peak();
+    assert_int_equal(pst_get(f->store, key, &zstd, NULL, &buffer, NULL, NULL), PST_OK);
+    assert_in_range(memory_peak() - before, 0, 120 * MIB); /* 72 bytes for each would be 142 MiB */
+    assert_int_equal(pst_buffer_size(buffer), n_bytes);
+    assert_memory_equal(pst_buffer_data(buffer), f->content, n_bytes);
+    pst_buffer_unref(buffer);
+}
+
 static void test_decode__failures_of_reads_are_told_once(void **state)
 {
     struct fixture *f = *state;
@@ -251,6 +285,7 @@ static void test_decode__failures_of_reads_are_told_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        WITH_STORE(test_decode__very_small_frames_take_no_memory_each),
         WITH_STORE(test_decode__a_range_takes_two_reads_of_one_version),
         WITH_STORE(test_decode__a_table_longer_than_the_first_read_takes_one_more),
         WITH_STORE(test_decode__replaced_between_the_reads_is_changed),

@@ -7,7 +7,8 @@
  *
  * Memory: the stored bytes and the content are reserved from the budget in one step before anything is
  * decompressed; what can never fit is refused with the sizes. A length that lies is found out when the
- * frame ends elsewhere, and nothing is written beyond what was announced. */
+ * frame ends elsewhere, and nothing is written beyond what was announced. The list of frames is not
+ * reserved: where very small ones would make it long, the object is decoded as a stream instead. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@
 #include "io/verb.h"
 
 #define GROW_BYTES ((size_t)1 << 20)
+#define LIST_MIN 65536u /* frames; a longer list takes no more memory than the stored bytes */
 
 pst_rc pst_decode_asked(const pst_read_options *given, pst_str key, int *is_asked, pst_error *err)
 {
@@ -89,7 +91,7 @@ pst_rc pst_decode_add_piece(struct decode *d, const struct pst_decode_piece *pie
 }
 
 /* List the frames of the whole object. *is_known 0: one of them does not tell how long its content is, or
- * is not in order; decoding it as a stream will tell. */
+ * is not in order, or they are too many; decoding it as a stream will tell. */
 static pst_rc list_frames(struct decode *d, int *is_known, pst_error *err)
 {
     const char *p = pst_buffer_data(d->stored);
@@ -99,7 +101,9 @@ static pst_rc list_frames(struct decode *d, int *is_known, pst_error *err)
         size_t n = pst_frame_is_start(p + at, left) ? d->zstd->frame_size(p + at, left) : 0;
         unsigned long long content = d->zstd->content_size(p + at, left);
         if (n == 0 || d->zstd->is_error(n) || content == PST_ZSTD_UNKNOWN ||
-            content == PST_ZSTD_ERROR || content > SIZE_MAX / 2 - d->content_len)
+            content == PST_ZSTD_ERROR || content > SIZE_MAX / 2 - d->content_len ||
+            (d->n_pieces >= LIST_MIN &&
+             d->n_pieces > pst_buffer_size(d->stored) / sizeof(d->pieces[0])))
             return PST_OK;
         const struct pst_decode_piece piece = {.in = p + at,
                                                .in_len = n,
@@ -197,6 +201,8 @@ pst_rc pst_decode_whole(struct decode *d, pst_error *err)
     if (rc != PST_OK)
         return rc;
     if (!is_known) {
+        free(d->pieces);
+        d->pieces = NULL;
         d->n_pieces = 0;
         d->content_len = 0;
         return decode_stream(d, err);
