@@ -77,7 +77,9 @@ PST_API PST_NODISCARD pst_rc pst_get_range(pst_store *store, pst_str key, uint64
                                            const pst_call *call, pst_buffer **out,
                                            pst_read_info *info, pst_error *err);
 
-/* Read the last `length` bytes. */
+/* Read the last `length` bytes, all of a shorter object (with PST_READ_EXACT: RANGE). For more than a
+ * first read, and on a store that cannot read suffixes, its size is asked for first.
+ * Errors: as pst_get; CHANGED also when the object had another size by then. */
 PST_API PST_NODISCARD pst_rc pst_get_suffix(pst_store *store, pst_str key, uint64_t length,
                                             const pst_read_options *options, const pst_call *call,
                                             pst_buffer **out, pst_read_info *info, pst_error *err);

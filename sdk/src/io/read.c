@@ -107,17 +107,13 @@ pst_rc pst_read_take_options(const pst_read_options *given, struct pst_get_spec 
     return rc == PST_OK ? rc : pst_fail_at(spec->port, "GET", spec->key, rc, err, err);
 }
 
-static pst_rc read_buffer(pst_store *store, struct pst_get_spec *spec,
-                          const pst_read_options *options, const pst_call *call, pst_buffer **out,
-                          pst_read_info *info, pst_error *err)
+static pst_rc read_buffer(struct pst_get_spec *spec, const pst_read_options *options,
+                          const pst_call *call, pst_buffer **out, pst_read_info *info,
+                          pst_error *err)
 {
     struct pst_get *get = NULL;
     struct pst_limit limit = pst_limit_of(call);
-    *out = NULL;
-    pst_rc rc = pst_store_port(store, &spec->port, err);
-    if (rc != PST_OK)
-        return rc;
-    rc = pst_read_take_options(options, spec, err);
+    pst_rc rc = pst_read_take_options(options, spec, err);
     if (rc == PST_OK)
         rc = pst_read_run(spec, call, &limit, &get, err);
     if (rc == PST_OK) {
@@ -125,7 +121,6 @@ static pst_rc read_buffer(pst_store *store, struct pst_get_spec *spec,
         *out = pst_get_take(get);
         pst_get_unref(get);
     }
-    pst_port_unref(spec->port);
     return rc;
 }
 
@@ -147,30 +142,103 @@ pst_rc pst_get_range(pst_store *store, pst_str key, uint64_t offset, uint64_t le
     if (rc != PST_OK || is_decoded)
         return rc != PST_OK ? rc
                             : pst_decode_read(store, &ask, options, call, out, NULL, info, err);
-    return read_buffer(store, &spec, options, call, out, info, err);
+    rc = pst_store_port(store, &spec.port, err);
+    if (rc != PST_OK)
+        return rc;
+    rc = read_buffer(&spec, options, call, out, info, err);
+    pst_port_unref(spec.port);
+    return rc;
 }
 
-/* Without suffix reads, or for one too long for a single request: ask for the size, then pin it. */
-static pst_rc suffix_by_stat(pst_store *store, pst_str key, uint64_t length,
+/* ---- the end of an object ---------------------------------------------------------------------- */
+
+/* Ask what there is of the version that is to be read. Ownership: pst_task_unref(*out). */
+static pst_rc stat_version(pst_store *store, const struct pst_get_spec *spec, const pst_call *call,
+                           struct pst_task **out, pst_error *err)
+{
+    struct pst_task *task = NULL;
+    pst_rc rc = pst_verb_begin(store, PST_SLOT_STAT, PST_CAP_STAT, spec->key, 0, &task, err);
+    if (rc != PST_OK)
+        return rc;
+    pst_stat_args *args = &task->args.stat;
+    args->struct_size = sizeof(*args);
+    if (pst_task_keep_str(task, spec->key, &args->key) &&
+        pst_task_keep_str(task, spec->version, &args->version))
+        rc = pst_call_run(task, spec->key, call, 0, err);
+    else
+        rc = pst_call_fail(task, spec->key, PST_E_NO_MEMORY, err);
+    if (rc != PST_OK) {
+        pst_task_unref(task);
+        return rc;
+    }
+    *out = task;
+    return PST_OK;
+}
+
+/* Make the suffix of spec->length bytes a range, pinned where it can be. Where it cannot, one byte more is
+ * asked for: should the object have grown, a store that does not tell its size shows it so. */
+static pst_rc aim_at_end(struct pst_get_spec *spec, const pst_attr *attr, pst_error *err)
+{
+    const pst_str want = spec->if_match;
+    uint64_t take = spec->length < attr->size ? spec->length : attr->size;
+    int is_pinned = attr->etag_strength == PST_ETAG_STRONG && attr->etag.len > 0;
+    if (attr->kind != PST_KIND_OBJECT)
+        return pst_fail(err, PST_E_NOT_FOUND, "it is no object");
+    if (want.len > 0 && attr->etag.len > 0 &&
+        (want.len != attr->etag.len || memcmp(want.ptr, attr->etag.ptr, want.len) != 0))
+        return pst_fail(err, PST_E_PRECONDITION, "the object's etag is another one");
+    if ((spec->flags & PST_READ_EXACT) && take < spec->length)
+        return pst_fail(err, PST_E_RANGE, "the last %llu bytes of an object of %llu bytes",
+                        (unsigned long long)spec->length, (unsigned long long)attr->size);
+    spec->flags &= ~PST_READ_EXACT;
+    if (is_pinned)
+        spec->if_match = attr->etag;
+    spec->offset = attr->size - take;
+    spec->length = take > 0 && !is_pinned ? take + 1 : take;
+    return PST_OK;
+}
+
+/* Are the bytes that were read the end of the object that stat saw? */
+static int is_its_end(const struct pst_get_outcome *outcome, const struct pst_get_spec *spec,
+                      uint64_t size)
+{
+    return outcome->n_read == size - spec->offset &&
+           (outcome->object_size == size || outcome->object_size == PST_UNKNOWN);
+}
+
+/* Without suffix reads, or for one too long for a single request: ask for the size, then read a range. */
+static pst_rc suffix_by_stat(pst_store *store, struct pst_get_spec *spec,
                              const pst_read_options *options, const pst_call *call,
                              pst_buffer **out, pst_read_info *info, pst_error *err)
 {
-    pst_attr *attr = NULL;
-    pst_read_options pinned;
-    pst_rc rc = pst_options_take(&pinned, sizeof(pinned), options, err);
+    struct pst_get *get = NULL;
+    struct pst_task *stat = NULL;
+    pst_error cause = PST_ERROR_INIT;
+    struct pst_limit limit = pst_limit_of(call); /* of both requests */
+    pst_rc rc = pst_read_take_options(options, spec, err);
+    int is_own_pin = spec->if_match.len == 0;
     if (rc == PST_OK)
-        rc = pst_stat(store, key, call, &attr, err);
+        rc = stat_version(store, spec, call, &stat, err);
     if (rc != PST_OK)
         return rc;
-    int is_own_pin = pinned.if_match.len == 0;
-    pinned.struct_size = sizeof(pinned);
-    if (pinned.if_match.len == 0 && attr->etag_strength == PST_ETAG_STRONG)
-        pinned.if_match = attr->etag;
-    uint64_t take = length < attr->size ? length : attr->size;
-    rc = pst_get_range(store, key, attr->size - take, take, &pinned, call, out, info, err);
-    if (rc == PST_E_PRECONDITION && is_own_pin)
-        rc = pst_fail(err, PST_E_CHANGED, "GET: the object was replaced while it was read");
-    pst_attr_free(attr);
+    uint64_t size = stat->result.stat.size;
+    rc = aim_at_end(spec, &stat->result.stat, &cause);
+    if (rc != PST_OK) {
+        rc = pst_fail_at(spec->port, "GET", spec->key, rc, &cause, err);
+        goto out;
+    }
+    rc = pst_read_run(spec, call, &limit, &get, err);
+    if ((rc == PST_E_PRECONDITION && is_own_pin) ||
+        (rc == PST_OK && !is_its_end(pst_get_outcome_of(get), spec, size))) {
+        rc = pst_fail(&cause, PST_E_CHANGED, "the object was replaced while it was read");
+        rc = pst_fail_at(spec->port, "GET", spec->key, rc, &cause, err);
+    } else if (rc == PST_OK) {
+        pst_get_fill_info(pst_get_outcome_of(get), info);
+        *out = pst_get_take(get);
+    }
+out:
+    pst_get_unref(get);
+    pst_task_unref(stat);
     return rc;
 }
 
@@ -178,8 +246,7 @@ pst_rc pst_get_suffix(pst_store *store, pst_str key, uint64_t length,
                       const pst_read_options *options, const pst_call *call, pst_buffer **out,
                       pst_read_info *info, pst_error *err)
 {
-    struct pst_port *port;
-    struct pst_get_spec spec = {.key = key, .length = length, .is_suffix = 1};
+    struct pst_get_spec spec = {.key = key, .length = length};
     const struct pst_decode_ask ask = {.key = key, .length = length, .is_suffix = 1};
     int is_decoded = 0;
     *out = NULL;
@@ -187,14 +254,15 @@ pst_rc pst_get_suffix(pst_store *store, pst_str key, uint64_t length,
     if (rc != PST_OK || is_decoded)
         return rc != PST_OK ? rc
                             : pst_decode_read(store, &ask, options, call, out, NULL, info, err);
-    rc = pst_store_port(store, &port, err);
+    rc = pst_store_port(store, &spec.port, err);
     if (rc != PST_OK)
         return rc;
-    int is_single = (pst_port_has(port, PST_CAP_READ_SUFFIX) || PST_FAULT(SUFFIX_ANYWAY)) &&
-                    length <= port->core->config.first_read_bytes;
-    pst_port_unref(port);
-    return is_single ? read_buffer(store, &spec, options, call, out, info, err)
-                     : suffix_by_stat(store, key, length, options, call, out, info, err);
+    spec.is_suffix = (pst_port_has(spec.port, PST_CAP_READ_SUFFIX) || PST_FAULT(SUFFIX_ANYWAY)) &&
+                     length <= spec.port->core->config.first_read_bytes;
+    rc = spec.is_suffix ? read_buffer(&spec, options, call, out, info, err)
+                        : suffix_by_stat(store, &spec, options, call, out, info, err);
+    pst_port_unref(spec.port);
+    return rc;
 }
 
 /* ---- validation -------------------------------------------------------------------------------- */
