@@ -637,6 +637,56 @@ static void test_hedge__first_read_of_unknown_size_may_be_late_too(void **state)
     }
 }
 
+static atomic_int n_parked;
+
+/* Only a request that asks for its destination may be parked. */
+static pst_rc park_late(pst_backend *b, pst_op *op, const pst_read_args *a, pst_read_result *r)
+{
+    (void)b;
+    pst_rc rc = puppet_read(op, a, r);
+    if (rc != PST_LATER)
+        return rc;
+    held_args[0] = a;
+    held_results[0] = r;
+    puppet_hold(op);
+    atomic_fetch_add(&n_parked, 1);
+    return PST_PENDING;
+}
+
+static void answer_parked(pst_backend *b, pst_op *op)
+{
+    (void)b;
+    (void)op;
+    answer(0);
+}
+
+/* 2. A first request with memory of its own tells how much the whole needs: it waits for that too. */
+static void test_hedge__read_of_a_slow_plugin_stands_in_line_for_the_whole(void **state)
+{
+    const uint64_t taken_bytes = (8u << 20) - 2 * FIRST; /* free for the first bytes, not for all */
+    pst_stats stats = {.struct_size = sizeof(stats)};
+    struct pst_port *port = NULL;
+    (void)state;
+    puppet.caps &= ~PST_CAP_CANCEL_BOUNDED;
+    open_all();
+    atomic_store(&n_parked, 0);
+    puppet.hooks.read = park_late;
+    puppet.hooks.dst_ready = answer_parked;
+    assert_int_equal(pst_store_port(store, &port, NULL), PST_OK);
+    pst_budget_force(&port->core->budget, taken_bytes);
+    struct pst_get *get = start(60000, 0, PST_READ_CRC32C);
+    puppet_wait_count(&n_parked, 1);
+    pst_budget_release(&port->core->budget, taken_bytes);
+    assert_exact(get, 0);
+    assert_int_equal(pst_get_outcome_of(get)->crc32c, pst_crc32c(0, body, BODY));
+    pst_context_stats(context, &stats);
+    assert_true(stats.peak_in_flight_bytes <= 8u << 20);
+    assert_int_equal(stats.in_flight_bytes, 0);
+    pst_get_unref(get);
+    pst_port_unref(port);
+    close_all();
+}
+
 static void test_hedge__at_most_one_in_ten_and_one(void **state)
 {
     (void)state;
@@ -762,6 +812,7 @@ int main(void)
         CONTRACT_TEST(test_hedge__decides_when_the_first_request_fails),
         CONTRACT_TEST(test_hedge__slow_plugins_never_see_the_destination),
         CONTRACT_TEST(test_hedge__first_read_of_unknown_size_may_be_late_too),
+        CONTRACT_TEST(test_hedge__read_of_a_slow_plugin_stands_in_line_for_the_whole),
         CONTRACT_TEST(test_hedge__at_most_one_in_ten_and_one),
         CONTRACT_TEST(test_hedge__none_without_memory_for_it),
         CONTRACT_TEST(test_stop__reaches_a_read_in_every_state),

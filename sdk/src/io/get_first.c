@@ -120,19 +120,14 @@ static int continue_unknown(struct pst_get *get, uint64_t so_far)
     return task != NULL;
 }
 
-/* Ask for all of it by one request. What came before is of no use: it may be of another version. One
- * byte more than the budget is enough to find out that it does not fit. Returns as above. */
-static int ask_for_all(struct pst_get *get, uint64_t so_far)
+/* Ask once more, for the first `length` bytes. Returns as above. */
+static int ask_from_start(struct pst_get *get, uint64_t length)
 {
     struct pst_span *span = &get->first;
-    uint64_t limit_bytes = get->spec.port->core->budget.limit_bytes;
     struct pst_task *task = NULL;
-    (void)so_far;
     pthread_mutex_lock(&get->mutex);
     if (get->locked.rc == PST_OK) {
-        span->length = pst_get_requested(get);
-        if (get->spec.n_dst == 0 && span->length > limit_bytes)
-            span->length = limit_bytes + 1;
+        span->length = length;
         span->is_hedged = 1;
         task = pst_get_aim_locked(span, get->spec.n_dst > 0 ? PST_AIM_DIRECT : PST_AIM_LATE);
     }
@@ -140,6 +135,25 @@ static int ask_for_all(struct pst_get *get, uint64_t so_far)
     if (task)
         pst_get_submit(get, task);
     return task != NULL;
+}
+
+/* Ask for all of it by one request. What came before is of no use: it may be of another version. One
+ * byte more than the budget is enough to find out that it does not fit. */
+static int ask_for_all(struct pst_get *get, uint64_t so_far)
+{
+    uint64_t limit_bytes = get->spec.port->core->budget.limit_bytes;
+    uint64_t length = pst_get_requested(get);
+    (void)so_far;
+    if (get->spec.n_dst == 0 && length > limit_bytes)
+        length = limit_bytes + 1;
+    return ask_from_start(get, length);
+}
+
+/* Ask for the same bytes, into the destination, where the read can stand in line for memory. */
+static int ask_in_line(struct pst_get *get, uint64_t so_far)
+{
+    (void)so_far;
+    return ask_from_start(get, get->first.length);
 }
 
 /* The bytes of the span's request are wanted: bring them to their place, sum them. */
@@ -219,6 +233,21 @@ static void make_room_locked(struct pst_get *get, uint64_t total, uint64_t used)
         pst_get_fail_locked(get, rc, &why);
 }
 
+/* The first bytes are in memory of the request's own, which the read can let go of: the whole is only
+ * taken from the budget where it fits. Returns 0 when it does not. */
+static int try_room_locked(struct pst_get *get, uint64_t total)
+{
+    struct pst_budget *budget = &get->spec.port->core->budget;
+    if (get->spec.n_dst > 0 || total == 0 || total > budget->limit_bytes ||
+        get->locked.memory != PST_MEMORY_NONE)
+        return 1;
+    if (!pst_budget_try(budget, total))
+        return 0;
+    get->locked.memory = PST_MEMORY_RESERVED;
+    get->locked.reserved_bytes = total;
+    return 1;
+}
+
 static void on_first_settled(struct pst_span *span, pst_rc rc, const pst_error *cause)
 {
     struct pst_get *get = span->get;
@@ -241,17 +270,23 @@ static void on_first_settled(struct pst_span *span, pst_rc rc, const pst_error *
                       !(get->spec.flags & PST_READ_ALLOW_UNPINNED);
     int goes_on = get->outcome.object_size == PST_UNKNOWN && is_full && n_read > 0 &&
                   n_read < pst_get_requested(get) && !get->spec.is_suffix;
-    if (rc == PST_OK && get->locked.rc == PST_OK) {
+    int is_starved = rc == PST_OK && get->locked.rc == PST_OK && winner->spare &&
+                     !try_room_locked(get, total);
+    if (rc == PST_OK && get->locked.rc == PST_OK && !is_starved) {
         get->outcome.n_ranges++;
         if (!goes_on || !is_unpinned)
             make_room_locked(get, total, winner->spare ? 0 : n_read);
     }
     rc = get->locked.rc;
-    if (rc == PST_OK && (total > n_read || goes_on) && is_unpinned) {
+    if (rc == PST_OK && !is_starved && (total > n_read || goes_on) && is_unpinned) {
         get->locked.next = span->n_read = 0; /* one request for all of it: nothing to mix */
         get->is_single = 1;
     }
     pthread_mutex_unlock(&get->mutex);
+    if (is_starved) {
+        go_on_unknown(span, ask_in_line);
+        return;
+    }
     if (rc == PST_OK && goes_on) {
         if (!is_unpinned)
             take_bytes(span);

@@ -8,7 +8,8 @@
  *   into the destination     the span waits for its end, then the winner's bytes are copied there
  *
  * The second case needs a plugin that ends soon after a cancel (PST_CAP_CANCEL_BOUNDED). For others a
- * read that may be hedged gives the first request memory of its own too, and pays a copy for it.
+ * read that may be hedged gives the first request memory of its own too, and pays a copy for it; where
+ * the budget has no room for the whole then, the first request is made again, to stand in line.
  *
  * When a first request fails while its hedge still runs, the hedge decides.
  *
