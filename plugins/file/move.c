@@ -171,13 +171,15 @@ static pst_rc check_target(const pst_backend *b, pst_op *op, const pst_copy_args
 }
 
 /* One directory entry by two keys, as a/x and link/x where link leads to a? */
-static int is_one_entry(const struct ends *ends)
+static int is_one_entry(const struct ends *ends, const struct stat *from, const struct stat *to)
 {
-    struct stat from, to;
+    return strcmp(fst_leaf(&ends->from), fst_leaf(&ends->to)) == 0 && is_same_file(from, to);
+}
 
-    return strcmp(fst_leaf(&ends->from), fst_leaf(&ends->to)) == 0 &&
-           fstat(ends->from.fd, &from) == 0 && fstat(ends->to.fd, &to) == 0 &&
-           is_same_file(&from, &to);
+static pst_rc refuse_other_fs(const pst_backend *b, pst_op *op, const pst_copy_args *args)
+{
+    return fst_fail(b, op, PST_E_UNIMPLEMENTED, args->to,
+                    "lies on another file system than its source");
 }
 
 /* The sums are believed only close to the ctime, which the rename moves: date them anew, if they can
@@ -197,10 +199,14 @@ static pst_rc rename_between(const pst_backend *b, pst_op *op, const pst_copy_ar
                              struct ends *ends)
 {
     const char *from = fst_leaf(&ends->from), *to = fst_leaf(&ends->to);
-    struct stat target;
+    struct stat from_dir, to_dir, target;
 
-    if (is_one_entry(ends))
+    if (fstat(ends->from.fd, &from_dir) != 0 || fstat(ends->to.fd, &to_dir) != 0)
+        return fst_fail_errno(b, op, errno, args->to, "fstat");
+    if (is_one_entry(ends, &from_dir, &to_dir))
         return PST_OK;
+    if (from_dir.st_dev != to_dir.st_dev) /* before the sums: their new date is a new etag */
+        return refuse_other_fs(b, op, args);
     /* A link count of 1 and yet the same file: a file system that folds case. Renaming is right. */
     if (fstatat(ends->to.fd, to, &target, AT_SYMLINK_NOFOLLOW) == 0 &&
         is_same_file(&target, &ends->st) && target.st_nlink > 1)
@@ -211,9 +217,8 @@ static pst_rc rename_between(const pst_backend *b, pst_op *op, const pst_copy_ar
                      : renameat(ends->from.fd, from, ends->to.fd, to);
     if (!failed)
         return PST_OK;
-    if (errno == EXDEV)
-        return fst_fail(b, op, PST_E_UNIMPLEMENTED, args->to,
-                        "lies on another file system than its source");
+    if (errno == EXDEV) /* a bind mount, or a quota project: no stat shows it */
+        return refuse_other_fs(b, op, args);
     /* Did it happen all the same? (NFS: the reply was lost.) */
     int saved = errno;
     int is_there = fst_is_named(ends->file_fd, ends->to.fd, to);

@@ -125,6 +125,40 @@ static void test_copy__from_another_file_system_goes_through_memory(void **state
     free(to);
 }
 
+/* Sums that are kept are dated anew for a rename: only for one that can happen. */
+static void test_move__to_another_file_system_leaves_the_etag_of_the_source(void **state)
+{
+    const pst_sum sum = {.algorithm = PST_SUM_CRC32C,
+                         .scope = PST_SCOPE_OBJECT,
+                         .length = 4,
+                         .bytes = {0xe3, 0x06, 0x92, 0x83}};
+    struct mini_fixture *f = *state;
+    char shm[] = "/dev/shm/penstock-file-XXXXXX", key[64], before[128], after[128];
+    const char *const options[] = {"root=/", NULL};
+    char *from = mini_path(f->dir + 1, "o");
+    struct stat here, there;
+    struct mini_host mini;
+
+    if (!mkdtemp(shm))
+        skip();
+    assert_int_equal(stat(shm, &there), 0);
+    assert_int_equal(stat(f->dir, &here), 0);
+    snprintf(key, sizeof(key), "%s/o", shm + 1);
+    assert_int_equal(mini_open(&mini, options), PST_OK);
+    assert_int_equal(mini_put_sum(&mini, mini_str(from), "123456789", 9, &sum), PST_OK);
+    assert_int_equal(mini_etag(&mini, mini_str(from), before), PST_OK);
+    mini_pass_tick(f->dir, "o");
+    if (here.st_dev != there.st_dev) {
+        assert_int_equal(mini_rename(&mini, mini_str(from), mini_str(key), 0, none),
+                         PST_E_UNIMPLEMENTED);
+        assert_int_equal(mini_etag(&mini, mini_str(from), after), PST_OK);
+        assert_string_equal(after, before);
+    }
+    assert_int_equal(rmdir(shm), 0);
+    mini_close(&mini);
+    free(from);
+}
+
 static void test_move__moves_replaces_and_makes_directories(void **state)
 {
     struct mini_fixture *f = *state;
@@ -338,6 +372,7 @@ int main(void)
         TEST(test_copy__keeps_or_replaces_the_attributes),
         TEST(test_copy__big_and_sparse_files_are_whole),
         TEST(test_copy__from_another_file_system_goes_through_memory),
+        TEST(test_move__to_another_file_system_leaves_the_etag_of_the_source),
         TEST(test_move__moves_replaces_and_makes_directories),
         TEST(test_move__failed_rename_removes_the_directories_it_made),
         TEST(test_move__two_names_of_one_file_are_not_lost),
