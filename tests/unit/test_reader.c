@@ -436,6 +436,21 @@ static void test_unknown_size__is_read_until_a_part_comes_short(void **state)
     }
 }
 
+static void test_unknown_size_and_no_etag__all_of_it_is_of_one_request(void **state)
+{
+    const pst_read_options options = options_of(64 * KIB, 3);
+    pst_rc rc;
+    rd.hides_size = 1;
+    rd.etag_strength = PST_ETAG_NONE;
+    rd.size = 9 * MIB; /* longer than a first read */
+    rd.change_at = 3;  /* after a part, and after a first read of the whole */
+    pst_reader *reader = open_parts(store_with(state, 32 * MIB), &options);
+    assert_int_equal(drain(reader, 2, 0, &rc, NULL), 9 * MIB);
+    assert_int_equal(rc, PST_OK);
+    assert_int_equal(rd.n_reads, 3);
+    pst_reader_free(reader);
+}
+
 /* ---- failing ---------------------------------------------------------------------------------- */
 
 static void test_failure__is_retried_and_then_reported_after_what_came_before(void **state)
@@ -995,6 +1010,7 @@ int main(void)
         READER_TEST(test_weak_etag__comes_in_parts_when_the_caller_allows_it),
         READER_TEST(test_unpinned_parts__that_differ_are_changed_all_the_same),
         READER_TEST(test_unknown_size__is_read_until_a_part_comes_short),
+        READER_TEST(test_unknown_size_and_no_etag__all_of_it_is_of_one_request),
         READER_TEST(test_failure__is_retried_and_then_reported_after_what_came_before),
         READER_TEST(test_hedge__answers_for_a_range_that_is_late),
         READER_TEST(test_cancel__ends_a_read_that_waits_and_every_later_one),

@@ -1,4 +1,12 @@
-/* read.c - the blocking reads into buffers: take the options, start a get, wait, hand over. */
+/* read.c - the blocking reads into buffers: take the options, start a get, wait, hand over.
+ *
+ * A suffix is one request where the store reads suffixes and it is no longer than a first read. Else stat
+ * tells where the end is, of the version asked for, and the range there is read: pinned to stat's etag if
+ * that is strong, compared with stat's size in any case. What is replaced in between is CHANGED, under an
+ * if_match of the caller PRECONDITION. Both requests share the call's timeout.
+ *
+ * When cancel or the deadline strike, the call returns at once and the get ends by itself: nobody but the
+ * get knows its buffer yet. */
 #include <string.h>
 
 #include "core/error.h"
