@@ -295,6 +295,37 @@ static void test_cancel__ends_the_call_and_leaves_the_results_alone(void **state
         assert_true(f->results[i].status == PST_OK || f->results[i].status == PST_E_CANCELLED);
 }
 
+static void test_options_of_each_read__hold_for_its_parts(void **state)
+{
+    struct fixture *f = *state;
+    const pst_read_options read = {
+        .struct_size = sizeof(read), .part_bytes = 64 * KIB, .max_in_flight = 1};
+    const pst_ranges_options options = {.struct_size = sizeof(options), .read = &read};
+    const pst_range range = {0, 9 * MIB};
+    rd.size = 9 * MIB;
+    assert_int_equal(get_with(f, &range, 1, &options, NULL), PST_OK);
+    assert_gives(f, 0, 0, 9 * MIB);
+    assert_int_equal(f->n_requests, 1 + 16); /* a first read of 8 MiB, then as asked for */
+    assert_int_equal(rd.n_max, 1);
+}
+
+static void test_hedge__answers_for_a_range_that_is_late(void **state)
+{
+    struct fixture *f = *state;
+    const pst_call call = {.struct_size = sizeof(call), .timeout_ms = 20000};
+    const pst_read_options read = {.struct_size = sizeof(read), .hedge_after_ms = 50};
+    pst_ranges_options options = {.struct_size = sizeof(options), .merge_gap_bytes = PST_UNKNOWN};
+    pst_range ranges[MANY];
+    for (size_t i = 0; i < MANY; i++)
+        ranges[i] = (pst_range){i * 10, 10};
+    assert_int_equal(get_with(f, ranges, MANY, &options, &call), PST_OK); /* earns some */
+    options.read = &read;
+    rd.hold_at = readstore_reads() + 4;
+    assert_int_equal(get_with(f, ranges, MANY, &options, &call), PST_OK);
+    for (size_t i = 0; i < MANY; i++)
+        assert_gives(f, i, i * 10, 10);
+}
+
 static void test_what_makes_no_sense__is_refused_before_any_request(void **state)
 {
     struct fixture *f = *state;
@@ -303,6 +334,14 @@ static void test_what_makes_no_sense__is_refused_before_any_request(void **state
     const pst_ranges_options options = {.struct_size = sizeof(options), .read = &read};
     assert_int_equal(get_with(f, &range, 1, &options, NULL), PST_E_INVALID);
     read.flags = 0;
+    read.part_bytes = 1;
+    assert_int_equal(get_with(f, &range, 1, &options, NULL), PST_E_INVALID);
+    read.part_bytes = 17 * MIB;
+    assert_int_equal(get_with(f, &range, 1, &options, NULL), PST_E_OVER_BUDGET);
+    read.part_bytes = 0;
+    read.max_in_flight = UINT32_MAX;
+    assert_int_equal(get_with(f, &range, 1, &options, NULL), PST_E_INVALID);
+    read.max_in_flight = 0;
     read.decode = PST_DECODE_ZSTD;
     assert_int_equal(get_with(f, &range, 1, &options, NULL), PST_E_UNIMPLEMENTED);
     assert_int_equal(pst_get_ranges(f->store, pst_str_of("", 0), &range, 1, NULL, NULL, f->results,
@@ -353,6 +392,8 @@ int main(void)
         RANGES_TEST(test_weak_etag__ranges_that_share_a_request_need_no_other),
         RANGES_TEST(test_weak_etag__may_be_read_apart_when_the_caller_allows_it),
         RANGES_TEST(test_cancel__ends_the_call_and_leaves_the_results_alone),
+        RANGES_TEST(test_options_of_each_read__hold_for_its_parts),
+        RANGES_TEST(test_hedge__answers_for_a_range_that_is_late),
         RANGES_TEST(test_what_makes_no_sense__is_refused_before_any_request),
         RANGES_TEST(test_torture__every_allocation_may_fail),
     };

@@ -58,7 +58,7 @@ typedef struct pst_ranges_options {
  * unless options->read has PST_READ_ALLOW_UNPINNED. Ownership: pst_get_results_free(results, n), after a failure too.
  * Errors: as pst_get_many; CHANGED, for all that were not read yet, when the object was replaced;
  * INVALID for other flags of options->read than EXACT and ALLOW_UNPINNED; UNIMPLEMENTED for ranges of
- * what would be decoded. */
+ * what would be decoded; OVER_BUDGET when options->read->part_bytes is more than the memory budget. */
 PST_API PST_NODISCARD pst_rc pst_get_ranges(pst_store *store, pst_str key, const pst_range *ranges,
                                             size_t n, const pst_ranges_options *options,
                                             const pst_call *call, pst_get_result *results,

@@ -62,6 +62,7 @@ struct batch {
     pst_get_result *results;
     pst_ranges_options options;
     pst_read_options read;
+    struct pst_get_spec spec; /* what all requests have in common */
     const pst_call *call;
     struct pst_limit limit;
     size_t *order;
@@ -227,18 +228,13 @@ static void launch(struct batch *batch, struct fleet *fleet)
 {
     const struct pst_ranges_group *group = &batch->groups[batch->n_launched];
     struct ship *ship = &fleet->ships[batch->n_launched++];
-    struct pst_get_spec spec = {
-        .port = batch->port,
-        .key = batch->key,
-        .if_match = batch->read.if_match,
-        .version = batch->read.version,
-        .offset = group->offset,
-        .length = group->length,
-        .flags = batch->read.flags & PST_READ_ALLOW_UNPINNED,
-        .deadline_ns = batch->limit.deadline_ns,
-        .done = on_done,
-        .owner = ship,
-    };
+    struct pst_get_spec spec = batch->spec;
+    spec.offset = group->offset;
+    spec.length = group->length;
+    spec.flags &= PST_READ_ALLOW_UNPINNED;
+    spec.deadline_ns = batch->limit.deadline_ns;
+    spec.done = on_done;
+    spec.owner = ship;
     if (batch->call && PST_HAS(pst_call, batch->call, max_attempts))
         spec.max_attempts = batch->call->max_attempts;
     if (batch->call && PST_HAS(pst_call, batch->call, affinity))
@@ -407,12 +403,13 @@ pst_rc pst_get_ranges(pst_store *store, pst_str key, const pst_range *ranges, si
     pst_rc rc = pst_store_port(store, &batch.port, err);
     if (rc != PST_OK)
         return rc;
-    rc = pst_verb_check_key(batch.port, key, err);
-    if (rc == PST_OK)
-        rc = take_options(&batch, options, err);
+    batch.spec = (struct pst_get_spec){.port = batch.port, .key = key};
+    rc = take_options(&batch, options, err);
     if (rc != PST_OK)
         pst_fail_at(batch.port, "GET", key, rc, err, err);
-    else if (n > 0)
+    else /* checks them, and the key */
+        rc = pst_read_take_options(batch.options.read, &batch.spec, err);
+    if (rc == PST_OK && n > 0)
         rc = run_batch(&batch, err);
     if (n_requests)
         *n_requests = batch.n_requests;
