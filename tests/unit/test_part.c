@@ -241,6 +241,7 @@ static void test_part__a_stream_that_is_too_long_is_told_how_far_it_could_go(voi
          "50000 parts of 8388608 to 4194304000 bytes"},
         {{&equal, PST_UNKNOWN, 0, ANY}, 10000 * 8 * MIB, "10000 parts of 8388608 to 8388608 bytes"},
         {{&few, PST_UNKNOWN, 0, ANY}, 120 * MIB, "more than 125829120 bytes do not fit 4 parts"},
+        {{&few, 120 * MIB, 0, ANY}, 120 * MIB, "31457280 bytes: size_hint was too small"},
         {{&s3, 5 * TIB, 0, ANY}, 5 * TIB, "limit of 5497558138880"},
         {{&gcs, PST_UNKNOWN, 0, ANY}, 5 * TIB, "limit of 5497558138880"},
         {{&none, PST_UNKNOWN, 0, ANY}, PST_PART_NO_LIMIT, "limit of"},

@@ -349,8 +349,30 @@ static void test_owned__a_full_store_lends_nothing(void **state)
     pst_writer *writer = open_writer(state, NULL);
     assert_int_equal(write_lent(writer, 0, 100, 99), PST_OK);
     assert_int_equal(pst_writer_reserve(writer, 1, &to, &len, &err), PST_E_INVALID);
-    assert_non_null(strstr(err.message, "limit of 100"));
+    assert_string_equal(err.message,
+                        "PUT mem://box/k: more bytes than the store's limit of 100");
     assert_int_equal(memstore_count(), 0);
+    assert_int_equal(pst_writer_finalize(writer, NULL, NULL), PST_OK);
+    assert_stored(100);
+}
+
+static void test_owned__when_all_parts_are_full_only_bytes_are_a_failure(void **state)
+{
+    pst_error err = PST_ERROR_INIT;
+    void *to = NULL;
+    size_t len = 0;
+    mem.limits.parts_max = 2;
+    mem.limits.part_max = PART;
+    pst_writer *writer = open_writer(state, NULL);
+    assert_int_equal(write_lent(writer, 0, 2 * PART, PART), PST_OK);
+    assert_int_equal(pst_writer_reserve(writer, 1, &to, &len, &err), PST_E_INVALID);
+    assert_non_null(strstr(err.message, "do not fit 2 parts"));
+    assert_int_equal(pst_writer_finalize(writer, NULL, NULL), PST_OK);
+    assert_stored(2 * PART);
+    writer = open_writer(state, NULL);
+    assert_int_equal(write_lent(writer, 0, 2 * PART, PART), PST_OK);
+    assert_int_equal(pst_writer_write(writer, "x", 1, NULL), PST_E_INVALID);
+    assert_int_equal(pst_writer_finalize(writer, NULL, NULL), PST_E_INVALID);
 }
 
 /* ---- what every way carries ------------------------------------------------------------------- */
@@ -495,6 +517,7 @@ int main(void)
         TEST(test_owned__what_was_not_lent_cannot_be_committed),
         TEST(test_owned__nothing_committed_is_nothing_written),
         TEST(test_owned__a_full_store_lends_nothing),
+        TEST(test_owned__when_all_parts_are_full_only_bytes_are_a_failure),
         TEST(test_owned__attributes_conditions_and_results_hold_on_every_way),
         TEST(test_owned__without_a_sum_there_is_no_text_and_empty_objects_have_ratio_1),
         TEST(test_owned__dropped_writers_let_go_of_every_buffer),

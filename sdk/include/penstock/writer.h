@@ -31,7 +31,8 @@ PST_API PST_NODISCARD pst_rc pst_writer_write(pst_writer *writer, const void *da
 /* Lend memory of the next part: *out gets at least 1 byte and at most `want`, *len says how many.
  * Fill it from its start, then say with pst_writer_commit how much of it counts: no copy is made
  * unless the writer compresses. Blocks like write. Any other call but free and cancel gives the
- * memory back unused. Errors: as write; INVALID for want 0. */
+ * memory back unused. Errors: as write; INVALID for want 0, and where the object is as long as it can
+ * be: it may be finalized all the same. */
 PST_API PST_NODISCARD pst_rc pst_writer_reserve(pst_writer *writer, size_t want, void **out,
                                                 size_t *len, pst_error *err);
 

@@ -171,6 +171,10 @@ pst_rc pst_writer_reserve(pst_writer *writer, size_t want, void **out, size_t *l
     if (rc != PST_OK)
         return rc;
     writer->lent_bytes = 0;
+    if (!writer->compressor && pst_parts_room(writer) == 0) {
+        rc = pst_part_fail_reach(&writer->plan, err);
+        return pst_fail_at(writer->port, "PUT", pst_sink_key(writer->sink), rc, err, err);
+    }
     rc = writer->compressor ? pst_compressed_lend(writer, want, out, len)
                             : pst_parts_lend(writer, want, out, len);
     if (rc != PST_OK)

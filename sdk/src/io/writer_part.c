@@ -131,15 +131,9 @@ static pst_rc make_room(struct pst_writer *writer)
     return rc == PST_OK && !writer->current ? begin_part(writer) : rc;
 }
 
-/* How many more bytes the store can hold. */
-static uint64_t room_left(const struct pst_writer *writer)
+uint64_t pst_parts_room(const struct pst_writer *writer)
 {
     return writer->reach_bytes - writer->offset - (writer->current ? writer->current->len : 0);
-}
-
-static pst_rc fail_reach(struct pst_writer *writer)
-{
-    return pst_writer_fail(writer, pst_part_fail_reach(&writer->plan, &writer->error));
 }
 
 /* Append some of the bytes to `current`, *n says how many. */
@@ -164,8 +158,8 @@ static pst_rc add_some(struct pst_writer *writer, const char *data, size_t len, 
 pst_rc pst_parts_append(struct pst_writer *writer, const char *data, size_t len, pst_buffer *owner)
 {
     pst_rc rc = PST_OK;
-    if (len > room_left(writer))
-        return fail_reach(writer);
+    if (len > pst_parts_room(writer))
+        return pst_writer_fail(writer, pst_part_fail_reach(&writer->plan, &writer->error));
     while (len > 0 && rc == PST_OK) {
         size_t n = 0;
         rc = make_room(writer);
@@ -181,9 +175,7 @@ pst_rc pst_parts_append(struct pst_writer *writer, const char *data, size_t len,
 
 pst_rc pst_parts_lend(struct pst_writer *writer, size_t want, void **out, size_t *len)
 {
-    uint64_t left = room_left(writer);
-    if (left == 0)
-        return fail_reach(writer);
+    uint64_t left = pst_parts_room(writer);
     pst_rc rc = make_room(writer);
     if (rc != PST_OK)
         return rc;

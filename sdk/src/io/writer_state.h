@@ -60,7 +60,10 @@ pst_rc pst_parts_plan(struct pst_writer *writer, const pst_write_options *option
 /* Append bytes. With `owner` they lie in that buffer, which is referenced as far as possible. */
 pst_rc pst_parts_append(struct pst_writer *writer, const char *data, size_t len, pst_buffer *owner);
 
-/* Lend 1 to `want` bytes behind the last one, then append the first `len` of them. */
+/* How many more bytes the store can hold. */
+uint64_t pst_parts_room(const struct pst_writer *writer);
+
+/* Lend 1 to `want` bytes behind the last one, if there is room; then append the first `len` of them. */
 pst_rc pst_parts_lend(struct pst_writer *writer, size_t want, void **out, size_t *len);
 pst_rc pst_parts_keep(struct pst_writer *writer, size_t len);
 
