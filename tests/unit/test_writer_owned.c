@@ -349,8 +349,7 @@ static void test_owned__a_full_store_lends_nothing(void **state)
     pst_writer *writer = open_writer(state, NULL);
     assert_int_equal(write_lent(writer, 0, 100, 99), PST_OK);
     assert_int_equal(pst_writer_reserve(writer, 1, &to, &len, &err), PST_E_INVALID);
-    assert_string_equal(err.message,
-                        "PUT mem://box/k: more bytes than the store's limit of 100");
+    assert_string_equal(err.message, "PUT mem://box/k: more bytes than the store's limit of 100");
     assert_int_equal(memstore_count(), 0);
     assert_int_equal(pst_writer_finalize(writer, NULL, NULL), PST_OK);
     assert_stored(100);

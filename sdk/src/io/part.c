@@ -261,10 +261,9 @@ pst_rc pst_part_fail_reach(const struct pst_part_plan *plan, pst_error *err)
             "budget of %llu bytes allows no larger ones: raise it, or give size_hint",
             reach, (unsigned)plan->parts_max, (unsigned long long)plan->first_bytes,
             (unsigned long long)plan->last_bytes, (unsigned long long)plan->budget_bytes);
-    return pst_fail(
-        err, PST_E_INVALID,
-        "more than %llu bytes do not fit %u parts of %llu to %llu bytes: %s", reach,
-        (unsigned)plan->parts_max, (unsigned long long)plan->first_bytes,
-        (unsigned long long)plan->last_bytes,
-        plan->n_hinted > 0 ? "size_hint was too small" : "give size_hint");
+    return pst_fail(err, PST_E_INVALID,
+                    "more than %llu bytes do not fit %u parts of %llu to %llu bytes: %s", reach,
+                    (unsigned)plan->parts_max, (unsigned long long)plan->first_bytes,
+                    (unsigned long long)plan->last_bytes,
+                    plan->n_hinted > 0 ? "size_hint was too small" : "give size_hint");
 }
