@@ -57,9 +57,10 @@ void pst_cargo_grow(struct pst_cargo *cargo, size_t capacity)
 /* Append a span, or lengthen the last one where the bytes follow it in memory. */
 static pst_rc add_span(struct pst_cargo *cargo, pst_buffer *owner, char *data, size_t len)
 {
-    struct pst_span *last = cargo->n_spans > 0 ? &cargo->spans[cargo->n_spans - 1] : NULL;
-    if (last && last->owner == owner && last->data + last->len == data) {
-        last->len += len;
+    size_t n = cargo->n_spans;
+    if (n > 0 && cargo->spans[n - 1].owner == owner &&
+        cargo->spans[n - 1].data + cargo->spans[n - 1].len == data) {
+        cargo->spans[n - 1].len += len;
     } else {
         if (cargo->n_spans == cargo->spans_max) {
             size_t max = cargo->spans_max > 0 ? cargo->spans_max * 2 : 4;
