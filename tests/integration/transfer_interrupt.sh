@@ -19,7 +19,7 @@ start_and_signal() {
         "$penstock" "$2" -r -j 2 tree copy 2>"$dir.err" &
         pid=$!
         set +m
-        until [ -n "$(find copy -type f -print -quit 2>/dev/null)" ]; do
+        until [ -n "$(find copy -type f ! -name '.penstock-*' -print -quit 2>/dev/null)" ]; do
             kill -0 $pid
         done
         kill "-$1" $pid 2>/dev/null || :
