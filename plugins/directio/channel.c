@@ -41,16 +41,21 @@ static void drop_bounce(struct dio_channel *c)
     c->is_fixed = 0;
 }
 
-void dio_channel_drop_ring(struct dio_channel *c)
+/* Rings come and go with the mutex held: liburing maps them by system calls of its own, so a race
+ * detector sees a new ring where an old one was as the same memory, and must be told which was first. */
+void dio_channel_drop_ring(struct dio_store *d, struct dio_channel *c)
 {
-    if (c->has_ring)
+    if (c->has_ring) {
+        pthread_mutex_lock(&d->mutex);
         io_uring_queue_exit(&c->ring);
+        pthread_mutex_unlock(&d->mutex);
+    }
     c->has_ring = c->is_fixed = 0;
 }
 
 static void free_channel(struct dio_store *d, struct dio_channel *c)
 {
-    dio_channel_drop_ring(c);
+    dio_channel_drop_ring(d, c);
     drop_bounce(c);
     d->host->dealloc(d->host, c);
 }
@@ -59,13 +64,15 @@ static void free_channel(struct dio_store *d, struct dio_channel *c)
  * them fails with EINVAL, which looks like a file system that refuses O_DIRECT. */
 static int make_ring(struct dio_store *d, struct dio_channel *c)
 {
+    pthread_mutex_lock(&d->mutex);
     int rc = io_uring_queue_init(d->depth, &c->ring, 0);
+    pthread_mutex_unlock(&d->mutex);
 
     if (rc < 0)
         return -rc;
     c->has_ring = 1;
     if (!(c->ring.features & IORING_FEAT_RW_CUR_POS)) {
-        dio_channel_drop_ring(c);
+        dio_channel_drop_ring(d, c);
         return ENOSYS;
     }
     io_uring_ring_dontfork(&c->ring);

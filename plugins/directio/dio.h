@@ -113,7 +113,7 @@ struct dio_channel {
 int dio_channel_take(struct dio_store *d, int with_ring, struct dio_channel **out);
 int dio_channel_need_bounce(struct dio_store *d, struct dio_channel *c);
 void dio_channel_give(struct dio_store *d, struct dio_channel *c);
-void dio_channel_drop_ring(struct dio_channel *c);
+void dio_channel_drop_ring(struct dio_store *d, struct dio_channel *c);
 void dio_channels_free(struct dio_store *d);
 
 /* ---- move.c: run a plan --------------------------------------------------------------------------- */

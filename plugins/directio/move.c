@@ -192,7 +192,7 @@ static void leave_ring(struct move *m, int sys_errno)
             nanosleep(&wait, NULL); /* entering the kernel lets completions arrive */
         }
     }
-    dio_channel_drop_ring(m->channel);
+    dio_channel_drop_ring(m->store, m->channel);
     for (uint32_t i = 0; i < m->depth; i++) {
         struct dio_slot *slot = &m->channel->slots[i];
         if (slot->is_busy && m->is_stopped)
