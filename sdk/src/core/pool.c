@@ -216,15 +216,13 @@ int32_t pst_pool_run(struct pst_pool *pool, struct pst_share *share, struct pst_
 {
     int32_t rc = PST_OK;
     pthread_mutex_lock(&pool->mutex);
+    struct pst_job **at = share->last;
     job->next = NULL;
-    *share->last = job;
+    *at = job;
     share->last = &job->next;
     pool->locked.n_jobs++;
     list_share_locked(pool, share);
     if (pool->locked.first && !call_worker_locked(pool)) { /* no thread at all: take it back */
-        struct pst_job **at = &share->first;
-        while (*at != job)
-            at = &(*at)->next;
         drop_job_locked(pool, share, at);
         rc = PST_E_NO_MEMORY;
     }

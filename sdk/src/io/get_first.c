@@ -190,30 +190,30 @@ static void go_on_unknown(struct pst_span *span, int (*ask)(struct pst_get *, ui
 static void on_unknown_settled(struct pst_span *span, pst_rc rc, const pst_error *cause)
 {
     struct pst_get *get = span->get;
-    struct pst_task *task = span->winner ? span->winner->task : NULL;
+    struct pst_try *winner = span->winner; /* there is one if rc is OK */
     int is_full = 0;
     if (rc == PST_E_PRECONDITION ||
-        (rc == PST_OK && !pst_get_is_same_version(get, &task->result.read))) {
+        (rc == PST_OK && winner && !pst_get_is_same_version(get, &winner->task->result.read))) {
         pst_error why = PST_ERROR_INIT;
         rc = pst_fail(&why, PST_E_CHANGED, "the object changed while it was read");
         pthread_mutex_lock(&get->mutex);
         pst_get_fail_locked(get, rc, &why);
         pthread_mutex_unlock(&get->mutex);
     }
-    if (rc == PST_OK) {
-        rc = check_delivered(get, span->winner, span->from);
-        cause = &task->error;
+    if (rc == PST_OK && winner) {
+        rc = check_delivered(get, winner, span->from);
+        cause = &winner->task->error;
     }
     pthread_mutex_lock(&get->mutex);
     if (rc != PST_OK)
         pst_get_fail_locked(get, rc, cause);
-    span->n_read = rc == PST_OK ? task->result.read.n_read : 0;
+    span->n_read = rc == PST_OK && winner ? winner->task->result.read.n_read : 0;
     is_full = span->n_read == span->length;
     get->locked.total = span->from + span->n_read;
     get->outcome.n_ranges += rc == PST_OK;
     int goes_on = get->locked.rc == PST_OK && is_full && get->locked.total < pst_get_requested(get);
     pthread_mutex_unlock(&get->mutex);
-    if (span->winner)
+    if (winner)
         take_bytes(span);
     go_on_unknown(span, goes_on ? continue_unknown : NULL);
 }
@@ -251,13 +251,12 @@ static int try_room_locked(struct pst_get *get, uint64_t total)
 static void on_first_settled(struct pst_span *span, pst_rc rc, const pst_error *cause)
 {
     struct pst_get *get = span->get;
-    struct pst_try *winner = span->winner;
-    struct pst_task *task = winner ? winner->task : NULL;
-    uint64_t total = 0, n_read = task ? task->result.read.n_read : 0;
-    int is_full = n_read == span->length;
-    if (rc == PST_OK) {
+    struct pst_try *winner = span->winner; /* there is one if rc is OK */
+    uint64_t total = 0, n_read = winner ? winner->task->result.read.n_read : 0;
+    int is_full = n_read == span->length, has_spare = winner && winner->spare;
+    if (rc == PST_OK && winner) {
         rc = check_first(get, winner, &total);
-        cause = &task->error;
+        cause = &winner->task->error;
     }
     pthread_mutex_lock(&get->mutex);
     get->locked.total = total;
@@ -270,12 +269,12 @@ static void on_first_settled(struct pst_span *span, pst_rc rc, const pst_error *
                       !(get->spec.flags & PST_READ_ALLOW_UNPINNED);
     int goes_on = get->outcome.object_size == PST_UNKNOWN && is_full && n_read > 0 &&
                   n_read < pst_get_requested(get) && !get->spec.is_suffix;
-    int is_starved = rc == PST_OK && get->locked.rc == PST_OK && winner->spare &&
+    int is_starved = rc == PST_OK && get->locked.rc == PST_OK && has_spare &&
                      !try_room_locked(get, total);
     if (rc == PST_OK && get->locked.rc == PST_OK && !is_starved) {
         get->outcome.n_ranges++;
         if (!goes_on || !is_unpinned)
-            make_room_locked(get, total, winner->spare ? 0 : n_read);
+            make_room_locked(get, total, has_spare ? 0 : n_read);
     }
     rc = get->locked.rc;
     if (rc == PST_OK && !is_starved && (total > n_read || goes_on) && is_unpinned) {
