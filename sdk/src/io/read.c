@@ -138,26 +138,6 @@ pst_rc pst_get(pst_store *store, pst_str key, const pst_read_options *options, c
     return pst_get_range(store, key, 0, PST_UNKNOWN, options, call, out, info, err);
 }
 
-pst_rc pst_get_range(pst_store *store, pst_str key, uint64_t offset, uint64_t length,
-                     const pst_read_options *options, const pst_call *call, pst_buffer **out,
-                     pst_read_info *info, pst_error *err)
-{
-    struct pst_get_spec spec = {.key = key, .offset = offset, .length = length};
-    const struct pst_decode_ask ask = {.key = key, .offset = offset, .length = length};
-    int is_decoded = 0;
-    *out = NULL;
-    pst_rc rc = pst_decode_asked(options, key, &is_decoded, err);
-    if (rc != PST_OK || is_decoded)
-        return rc != PST_OK ? rc
-                            : pst_decode_read(store, &ask, options, call, out, NULL, info, err);
-    rc = pst_store_port(store, &spec.port, err);
-    if (rc != PST_OK)
-        return rc;
-    rc = read_buffer(&spec, options, call, out, info, err);
-    pst_port_unref(spec.port);
-    return rc;
-}
-
 /* ---- the end of an object ---------------------------------------------------------------------- */
 
 /* Ask what there is of the version that is to be read. Ownership: pst_task_unref(*out). */
@@ -250,27 +230,47 @@ out:
     return rc;
 }
 
+/* ---- into a new buffer ------------------------------------------------------------------------ */
+
+/* Into a new buffer: decoded, as a suffix that the store or a stat finds, or as it is. */
+static pst_rc read_new(pst_store *store, const struct pst_decode_ask *ask,
+                       const pst_read_options *options, const pst_call *call, pst_buffer **out,
+                       pst_read_info *info, pst_error *err)
+{
+    struct pst_get_spec spec = {.key = ask->key, .offset = ask->offset, .length = ask->length};
+    int is_decoded = 0;
+    *out = NULL;
+    pst_rc rc = pst_decode_asked(options, ask->key, &is_decoded, err);
+    if (rc == PST_OK && is_decoded)
+        return pst_decode_read(store, ask, options, call, out, NULL, info, err);
+    if (rc == PST_OK)
+        rc = pst_store_port(store, &spec.port, err);
+    if (rc != PST_OK)
+        return rc;
+    spec.is_suffix = ask->is_suffix &&
+                     (pst_port_has(spec.port, PST_CAP_READ_SUFFIX) || PST_FAULT(SUFFIX_ANYWAY)) &&
+                     ask->length <= spec.port->core->config.first_read_bytes;
+    rc = spec.is_suffix == ask->is_suffix
+             ? read_buffer(&spec, options, call, out, info, err)
+             : suffix_by_stat(store, &spec, options, call, out, info, err);
+    pst_port_unref(spec.port);
+    return rc;
+}
+
+pst_rc pst_get_range(pst_store *store, pst_str key, uint64_t offset, uint64_t length,
+                     const pst_read_options *options, const pst_call *call, pst_buffer **out,
+                     pst_read_info *info, pst_error *err)
+{
+    const struct pst_decode_ask ask = {.key = key, .offset = offset, .length = length};
+    return read_new(store, &ask, options, call, out, info, err);
+}
+
 pst_rc pst_get_suffix(pst_store *store, pst_str key, uint64_t length,
                       const pst_read_options *options, const pst_call *call, pst_buffer **out,
                       pst_read_info *info, pst_error *err)
 {
-    struct pst_get_spec spec = {.key = key, .length = length};
     const struct pst_decode_ask ask = {.key = key, .length = length, .is_suffix = 1};
-    int is_decoded = 0;
-    *out = NULL;
-    pst_rc rc = pst_decode_asked(options, key, &is_decoded, err);
-    if (rc != PST_OK || is_decoded)
-        return rc != PST_OK ? rc
-                            : pst_decode_read(store, &ask, options, call, out, NULL, info, err);
-    rc = pst_store_port(store, &spec.port, err);
-    if (rc != PST_OK)
-        return rc;
-    spec.is_suffix = (pst_port_has(spec.port, PST_CAP_READ_SUFFIX) || PST_FAULT(SUFFIX_ANYWAY)) &&
-                     length <= spec.port->core->config.first_read_bytes;
-    rc = spec.is_suffix ? read_buffer(&spec, options, call, out, info, err)
-                        : suffix_by_stat(store, &spec, options, call, out, info, err);
-    pst_port_unref(spec.port);
-    return rc;
+    return read_new(store, &ask, options, call, out, info, err);
 }
 
 /* ---- validation -------------------------------------------------------------------------------- */
