@@ -165,6 +165,8 @@ static pst_rc decode_stream(struct decode *d, pst_error *err)
                                  room, &n_out, err);
         if (rc != PST_OK || (n_in == 0 && n_out == 0))
             break;
+        if (pst_decode_is_summed(d)) /* while it is in cache */
+            d->crc32c = pst_crc32c(d->crc32c, (char *)d->own.ptr + done, n_out);
         at += n_in;
         done += n_out;
     }
@@ -172,8 +174,6 @@ static pst_rc decode_stream(struct decode *d, pst_error *err)
         rc = pst_decoder_end(decoder, err);
     pst_decoder_free(decoder);
     d->content_len = done;
-    if (rc == PST_OK && pst_decode_is_summed(d))
-        d->crc32c = pst_crc32c(0, d->own.ptr, done);
     return rc;
 }
 
