@@ -100,11 +100,9 @@ static const pst_plugin plugin_table = {
 
 PST_PLUGIN_ENTRY(host, plugin, err)
 {
-    /* A host of this major has at least the functions of its oldest minor; whether it is one is all
-     * there is to check. */
-    if (host->abi_major != PST_ABI_MAJOR || !PST_HAS(pst_host, host, exec))
-        return fst_error_set(err, PST_E_BAD_PLUGIN, 0, "the host speaks ABI %u.%u, this is %u.%u",
-                             host->abi_major, host->abi_minor, PST_ABI_MAJOR, PST_ABI_MINOR);
-    *plugin = &plugin_table;
-    return PST_OK;
+    pst_rc rc = fst_host_check(host, err);
+
+    if (rc == PST_OK)
+        *plugin = &plugin_table;
+    return rc;
 }

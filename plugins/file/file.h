@@ -132,6 +132,9 @@ pst_str fst_option(const pst_open_args *args, const char *name);
 int fst_is_text(pst_str value, const char *text);
 uint64_t fst_to_number(pst_str value);
 
+/* Refuse a host of another major with BAD_PLUGIN. For the entry of a plugin. */
+pst_rc fst_host_check(const pst_host *host, pst_error *err);
+
 pst_rc fst_store_open(const pst_host *host, const pst_open_args *args,
                       const struct fst_data_ops *data, pst_backend **out, pst_error *err);
 void fst_store_describe(const pst_backend *b, const pst_limits *limits, pst_backend_info *info);

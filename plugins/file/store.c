@@ -12,6 +12,16 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* A host of this major has at least the functions of its oldest minor; whether it is one is all there is
+ * to check. */
+pst_rc fst_host_check(const pst_host *host, pst_error *err)
+{
+    if (host->abi_major == PST_ABI_MAJOR && PST_HAS(pst_host, host, exec))
+        return PST_OK;
+    return fst_error_set(err, PST_E_BAD_PLUGIN, 0, "the host speaks ABI %u.%u, this is %u.%u",
+                         host->abi_major, host->abi_minor, PST_ABI_MAJOR, PST_ABI_MINOR);
+}
+
 pst_str fst_option(const pst_open_args *args, const char *name)
 {
     for (size_t i = 0; i < args->n_options; i++) {
