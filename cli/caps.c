@@ -31,6 +31,10 @@ void cli_add_caps(struct cli_text_buf *buf, uint64_t caps)
         {PST_CAP_CANCEL_BOUNDED, "cancel-bounded"},
         {PST_CAP_EMPTY_DIRS, "empty-dirs"},
         {PST_CAP_APPEND, "append"},
+        {PST_CAP_COPY_ACROSS, "copy-across"},
+        {PST_CAP_UPLOAD_CONDITIONAL, "upload-conditional"},
+        {PST_CAP_VERSIONS, "versions"},
+        {PST_CAP_TAGS, "tags"},
     };
     const char *space = "";
 

@@ -57,13 +57,14 @@ typedef struct pst_kv {
 #define PST_SUM_SHA256 3u    /* 32 bytes */
 #define PST_SUM_MD5 4u       /* 16 bytes */
 #define PST_SCOPE_OBJECT 0u  /* the sum covers the whole object */
-#define PST_SCOPE_RANGE 1u   /* ... or just the bytes of this reply */
+#define PST_SCOPE_RANGE 1u   /* ... or `size` bytes at `offset` of it */
 typedef struct pst_sum {
     uint32_t algorithm; /* PST_SUM_* */
     uint32_t scope;     /* PST_SCOPE_* */
     uint32_t length;    /* bytes used in `bytes` */
     uint32_t reserved0;
     uint8_t bytes[32];
+    uint64_t offset, size; /* with PST_SCOPE_RANGE */
 } pst_sum;
 
 /* How far an etag can be trusted to name one exact content. */
@@ -94,8 +95,12 @@ typedef struct pst_attr {
     pst_str storage_class;
     const pst_kv *user_meta;
     size_t n_user_meta;
+    const pst_kv *tags; /* input; as output only where they come with the rest */
+    size_t n_tags;
 } pst_attr;
 
+#define PST_ENTRY_LATEST 1u        /* what a read without a version gets */
+#define PST_ENTRY_DELETE_MARKER 2u /* no content: the key was deleted here */
 /* One line of a listing. Grows at its end: arrays of it carry a stride. */
 typedef struct pst_entry {
     pst_str key; /* the whole key; a common prefix ends in '/' */
@@ -103,6 +108,7 @@ typedef struct pst_entry {
     int64_t mtime_ns;
     uint32_t kind, etag_strength; /* PST_KIND_*, PST_ETAG_* */
     pst_str etag, version, content_encoding, storage_class;
+    uint32_t flags, reserved0; /* PST_ENTRY_*, of a listing of versions */
 } pst_entry;
 
 #ifdef __cplusplus

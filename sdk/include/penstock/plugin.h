@@ -72,6 +72,9 @@ typedef struct pst_read_result {
     pst_str etag, version;
 } pst_read_result;
 
+#define PST_STAT_SUMS                                                                              \
+    1u /* the caller compares checksums: tell those of the object, and where they are \
+                          * not plain sums of its bytes, those of its parts, scope RANGE */
 typedef struct pst_stat_args {
     uint32_t struct_size, flags;
     pst_str key, version;
@@ -102,6 +105,7 @@ typedef struct pst_copy_args {   /* copy and rename; PST_PUT_CREATE_ONLY applies
     pst_str from, from_version, from_if_match, to, if_match;
     const pst_attr *attr;
     void *reserved0;
+    pst_str from_authority; /* PST_CAP_COPY_ACROSS: another container; empty: this store's */
 } pst_copy_args;
 
 typedef struct pst_remove_args {
@@ -123,6 +127,7 @@ typedef struct pst_remove_result { /* a missing key is OK: what was asked for is
 #define PST_LIST_RECURSIVE 1u  /* no delimiter: every object below the prefix */
 #define PST_LIST_UNORDERED 2u  /* the caller does without order: send what is quick */
 #define PST_LIST_EMPTY_DIRS 4u /* with RECURSIVE: also directories without an entry, as PREFIX */
+#define PST_LIST_VERSIONS 16u  /* PST_CAP_VERSIONS: old versions and delete markers as well */
 /* The delimiter is '/' unless RECURSIVE. max_entries 0: as many to a page as you like. Only
  * keys above start_after; a PREFIX that has such keys below it may come with them. */
 typedef struct pst_list_args {
@@ -273,6 +278,10 @@ struct pst_host {
 #define PST_CAP_CANCEL_BOUNDED (1ull << 19) /* cancel completes the operation within 500 ms */
 #define PST_CAP_EMPTY_DIRS (1ull << 20)
 #define PST_CAP_APPEND (1ull << 21)
+#define PST_CAP_COPY_ACROSS (1ull << 22)        /* from another container */
+#define PST_CAP_UPLOAD_CONDITIONAL (1ull << 23) /* create-only and if_match hold for uploads too */
+#define PST_CAP_VERSIONS (1ull << 24)           /* reads, removes and lists old versions */
+#define PST_CAP_TAGS (1ull << 25)
 
 #define PST_LIMIT_PARTS_UNIFORM 1u /* all parts but the last must be equally long */
 typedef struct pst_limits {        /* 0 is "no limit" unless said otherwise */

@@ -43,6 +43,7 @@ enum { PST_OK = 0, PST_STATUS_TABLE(PST_STATUS_ENUM) };
 
 #define PST_ERR_RETRYABLE 1u     /* the same request may succeed later */
 #define PST_ERR_MAYBE_APPLIED 2u /* the store may have carried it out although the reply was lost */
+#define PST_ERR_NO_CONTAINER 4u  /* NOT_FOUND: it is the container that is missing */
 
 /* Why a call failed. Plain data in storage of whoever passes it in: initialise with
  * PST_ERROR_INIT, no lifetime to keep. Secrets never appear in any member. */

@@ -25,6 +25,10 @@ const struct pst_cap pst_caps[] = {
     {PST_CAP_CANCEL_BOUNDED, "cancel_bounded"},
     {PST_CAP_EMPTY_DIRS, "empty_dirs"},
     {PST_CAP_APPEND, "append"},
+    {PST_CAP_COPY_ACROSS, "copy_across"},
+    {PST_CAP_UPLOAD_CONDITIONAL, "upload_conditional"},
+    {PST_CAP_VERSIONS, "versions"},
+    {PST_CAP_TAGS, "tags"},
     {0, NULL},
 };
 
