@@ -1,0 +1,75 @@
+/* s3.h - an open S3 store, and how the pieces of the plugin fit together.
+ *
+ *     plugin.c      the entry, the tables          options.c, config.c   options and what they mean
+ *     request.c     one signed exchange            sign.c, url.c         SigV4, URLs
+ *     endpoint.c    which server next              error.c, xml.c        what a reply says
+ *     cred*.c       who we are                     probe.c               are conditions obeyed?
+ *     read.c stat.c put.c upload*.c copy.c list.c remove.c container.c presign.c cleanup.c
+ *
+ * Every operation is a state machine in its op's scratch (struct s3_call): it fills a request, sends
+ * it, and goes on in the request's done. Nothing here blocks but credentials, which have a job of
+ * their own on the host's pool. */
+#ifndef PST_S3_S3_H
+#define PST_S3_S3_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <penstock/services.h>
+
+#include "request.h"
+
+#define S3_VERSION "1.0.0"
+
+struct s3_config;    /* config.h: the options, parsed; never changes while the store is open */
+struct s3_endpoints; /* endpoint.h */
+struct s3_creds;     /* cred.h */
+struct s3_probe;     /* probe.h */
+
+struct pst_backend {
+    const pst_host *host;
+    const pst_http_1 *http;
+    const pst_crypto_1 *crypto;
+    const pst_cred_1 *cred; /* NULL: the application supplies none */
+    pst_http_client *client;
+    struct s3_config *config;
+    struct s3_endpoints *endpoints;
+    struct s3_creds *creds;
+    struct s3_probe *probe;
+    char *bucket;              /* the URI's authority, "" for the service itself (s3://) */
+    atomic_llong clock_skew_s; /* server minus us, learned from RequestTimeTooSkewed */
+    pthread_mutex_t mutex;
+    struct {
+        char region[64];          /* as configured, or as the store corrected it */
+        char note[256];           /* of info(): what was found out since the store was opened */
+        uint64_t next_request_ns; /* max_requests_per_second: the next free moment */
+    } locked;
+};
+
+/* An operation under way: the host's scratch, zeroed before every submit. What an operation needs
+ * beyond this it keeps in op_alloc memory (s3_alloc). */
+struct s3_call {
+    struct s3_request request;
+    const void *args; /* as the host gave them, good until complete */
+    void *result;
+    void *state; /* of the operation's own */
+};
+
+static inline struct s3_call *s3_call_of(pst_op *op)
+{
+    return (struct s3_call *)op->scratch;
+}
+
+/* Memory until the operation's result is read; NULL for none left. */
+static inline void *s3_alloc(pst_op *op, size_t size)
+{
+    return op->host->op_alloc(op->host, op, size);
+}
+
+/* End the operation. The last thing its thread does with it. */
+static inline void s3_complete(pst_op *op, pst_rc rc)
+{
+    op->host->complete(op->host, op, rc);
+}
+
+#endif
