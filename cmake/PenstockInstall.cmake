@@ -1,11 +1,14 @@
-# What `cmake --install` puts where: headers, both libraries, the command, and three ways to find
+# What `cmake --install` puts where: headers, the libraries, the command, and three ways to find
 # them (PenstockConfig.cmake, penstock.pc, relative paths). Plugins install themselves.
 include(CMakePackageConfigHelpers)
 
-install(TARGETS penstock_headers penstock penstock_static EXPORT PenstockTargets
+install(TARGETS penstock_headers penstock penstock_static penstock_net_static
+    EXPORT PenstockTargets
     FILE_SET HEADERS
     LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
     ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+# Beside libpenstock, where it looks for it.
+install(TARGETS penstock_net LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 if(PENSTOCK_BUILD_CLI)
     install(TARGETS penstock_cli EXPORT PenstockTargets
         RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})

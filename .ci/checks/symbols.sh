@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # symbols.sh BUILD_DIR [LEDGER]: what libpenstock.so exports is what the ledger lists; what it needs
-# is libc, libm and jansson; a plugin exports its entry symbol and needs nothing of ours.
+# is libc, libm and jansson; the net library and a plugin export their entry symbol and need nothing
+# of ours.
 set -euo pipefail
 build=$1
 ledger=${2:-tests/abi/symbols.txt}
@@ -24,6 +25,17 @@ for name in $(needed "$library"); do
     *) fail "libpenstock.so needs $name" ;;
     esac
 done
+
+net=$build/lib/libpenstock-net.so
+if [ "$(nm -D --defined-only "$net" | awk '{ print $3 }')" != pst_net_open_1 ]; then
+    fail "$net exports $(nm -D --defined-only "$net" | awk '{ printf "%s ", $3 }')"
+fi
+if nm -D --undefined-only "$net" | grep -w 'pst_[a-z0-9_]*'; then
+    fail "$net wants symbols of ours"
+fi
+if needed "$net" | grep -E 'penstock|jansson'; then
+    fail "$net needs these libraries"
+fi
 
 n_plugins=0
 for plugin in "$build"/lib/penstock/plugins/*.so; do
