@@ -36,17 +36,18 @@ for path in "${headers[@]}"; do
 done
 
 # The plugin ABI: no padding, 64-bit members at multiples of 8, on every ABI. i386 and armhf are
-# compiled freestanding: the compiler brings stdint.h and stddef.h, and plugin.h may need no more.
+# compiled freestanding: the compiler brings stdint.h and stddef.h, and the ABI may need no more.
+# services.h includes the rest of it.
 probe=$(mktemp --suffix=.c)
 trap 'rm -f "$probe"' EXIT
-PST_INCLUDE=$include python3 tests/abi/layout.py probe plugin.h >"$probe"
+PST_INCLUDE=$include python3 tests/abi/layout.py probe services.h >"$probe"
 for target in "gcc" "gcc -m32 -ffreestanding" \
     "clang-14 --target=arm-linux-gnueabihf -ffreestanding" \
     "clang-14 --target=aarch64-linux-gnu -ffreestanding"; do
     n=$((n + 1))
     # shellcheck disable=SC2086
     if ! $target -std=c11 "${warnings[@]}" -Wpadded -I"$include" -fsyntax-only "$probe"; then
-        echo "plugin.h: padding or a moving member under $target"
+        echo "the ABI: padding or a moving member under $target"
         failures=$((failures + 1))
     fi
 done

@@ -91,9 +91,14 @@ expect fails 'padding or a moving member' $checks/headers.sh "$include"
 edit plugin.h 's/^typedef struct pst_part_args {/&\n    uint32_t odd, odder; void *moved;/'
 expect fails 'pst_part_args.offset at a multiple of 8' $checks/headers.sh "$include"
 
-layout() { PST_INCLUDE=$include python3 tests/abi/layout.py check plugin.h tests/abi/plugin-0.9.json; }
+layout() { PST_INCLUDE=$include python3 tests/abi/layout.py check services.h tests/abi/plugin-0.9.json; }
+edit services.h 's/^    pst_op \*op;  .*/&\n    void *moved;/'
+expect fails 'pst_http_request.body_max at a multiple of 8' $checks/headers.sh "$include"
+
 edit plugin.h '/^} pst_part_args;/i\    uint64_t appended;'
 expect passes ' 0 breaks' layout
+edit services.h 's/void (\*resume)(pst_http_client \*, uint64_t id);/void (*resume)(pst_http_client *);/'
+expect fails 'struct pst_http_1: .*resume' layout
 edit base.h '/^} pst_str;/i\    uint64_t appended;'
 expect fails 'struct pst_str grew' layout
 edit plugin.h '/^    uint32_t number; .* from 0/s/number/ordinal/'

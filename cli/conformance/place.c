@@ -20,14 +20,14 @@ static const struct shape shapes[K_N_SLOTS] = {
     [K_READ] = {"read", sizeof(pst_read_args), SHORT(pst_read_args, n_dst), sizeof(pst_read_result),
                 SHORT(pst_read_result, version)},
     [K_STAT] = {"stat", sizeof(pst_stat_args), SHORT(pst_stat_args, version), sizeof(pst_attr),
-                SHORT(pst_attr, n_user_meta)},
+                SHORT(pst_attr, n_tags)},
     [K_PUT] = {"put", sizeof(pst_put_args), SHORT(pst_put_args, reserved0), sizeof(pst_put_result),
                SHORT(pst_put_result, version)},
     [K_APPEND] = {"append", sizeof(pst_put_args), SHORT(pst_put_args, reserved0),
                   sizeof(pst_put_result), SHORT(pst_put_result, version)},
-    [K_COPY] = {"copy", sizeof(pst_copy_args), SHORT(pst_copy_args, reserved0),
+    [K_COPY] = {"copy", sizeof(pst_copy_args), SHORT(pst_copy_args, from_authority),
                 sizeof(pst_put_result), SHORT(pst_put_result, version)},
-    [K_RENAME] = {"rename", sizeof(pst_copy_args), SHORT(pst_copy_args, reserved0),
+    [K_RENAME] = {"rename", sizeof(pst_copy_args), SHORT(pst_copy_args, from_authority),
                   sizeof(pst_put_result), SHORT(pst_put_result, version)},
     [K_REMOVE] = {"remove", sizeof(pst_remove_args), SHORT(pst_remove_args, if_match),
                   sizeof(pst_remove_result), SHORT(pst_remove_result, reserved0)},
@@ -139,7 +139,7 @@ static void place(struct placing *p, pst_str *s)
 struct placed { /* everything that is copied, besides the args struct itself */
     union k_args args;
     pst_attr attr;
-    pst_kv *meta;
+    pst_kv *meta, *tags;
     pst_str *keys, *versions;
 };
 
@@ -156,6 +156,10 @@ static void place_attr(struct placing *p, struct placed *x)
     for (size_t i = 0; i < x->attr.n_user_meta; i++) {
         place(p, &x->meta[i].key);
         place(p, &x->meta[i].value);
+    }
+    for (size_t i = 0; i < x->attr.n_tags; i++) {
+        place(p, &x->tags[i].key);
+        place(p, &x->tags[i].value);
     }
 }
 
@@ -185,6 +189,7 @@ static void place_strings(struct placing *p, enum k_slot slot, struct placed *x)
         place(p, &a->copy.from_version);
         place(p, &a->copy.from_if_match);
         place(p, &a->copy.if_match);
+        place(p, &a->copy.from_authority);
         place_attr(p, x);
         place(p, &a->copy.from);
         place(p, &a->copy.to);
@@ -295,8 +300,9 @@ static void place_attr_struct(struct k_call *c, struct placed *x)
     size_t total = 0;
     x->attr.user_meta = place_bytes(c, "user metadata", x->meta,
                                     x->attr.n_user_meta * sizeof(pst_kv));
+    x->attr.tags = place_bytes(c, "tags", x->tags, x->attr.n_tags * sizeof(pst_kv));
     void *attr = place_struct(c, "attributes", &x->attr, sizeof(pst_attr),
-                              offsetof(pst_attr, n_user_meta), &total);
+                              offsetof(pst_attr, n_tags), &total);
     k_region_protect(&c->region, attr, PROT_READ);
     if (c->slot == K_COPY || c->slot == K_RENAME)
         x->args.copy.attr = attr;
@@ -363,8 +369,9 @@ void k_place_all(struct k_call *c)
     if (has_attr && attr) {
         x.attr = *attr;
         if (c->host->skew == K_OLDER)
-            x.attr.n_user_meta = 0;
+            x.attr.n_tags = 0;
         x.meta = k_dup_array(attr->user_meta, x.attr.n_user_meta, sizeof(pst_kv));
+        x.tags = k_dup_array(attr->tags, x.attr.n_tags, sizeof(pst_kv));
     }
     if (n_keys > 0) {
         x.keys = k_dup_array(c->in.remove.keys, n_keys, sizeof(pst_str));
@@ -373,7 +380,8 @@ void k_place_all(struct k_call *c)
     }
     place_strings(&p, c->slot, &x);
     size_t arrays = n_keys * (2 * sizeof(pst_str) + sizeof(pst_rc) + K_ERROR_STRIDE) +
-                    x.attr.n_user_meta * sizeof(pst_kv) + K_SPANS_MAX * sizeof(pst_iov);
+                    (x.attr.n_user_meta + x.attr.n_tags) * sizeof(pst_kv) +
+                    K_SPANS_MAX * sizeof(pst_iov);
     k_region_init(&c->region, shape->name,
                   p.total + arrays + c->store->plugin->op_scratch + 256 * 1024, 24);
     p.null_empty = ((uintptr_t)c->region.base >> 20) % 2 == 0;
@@ -389,6 +397,7 @@ void k_place_all(struct k_call *c)
     place_result(c);
     place_op(c);
     k_free(x.meta);
+    k_free(x.tags);
     k_free(x.keys);
     k_free(x.versions);
 }

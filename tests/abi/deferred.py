@@ -92,7 +92,7 @@ def layout(source, include, *arguments):
 
 
 def layout_check(source, include):
-    return layout(source, include, "check", "plugin.h", f"{source}/tests/abi/plugin-0.9.json")
+    return layout(source, include, "check", "services.h", f"{source}/tests/abi/plugin-0.9.json")
 
 
 def compile_text(text, include, *command):
@@ -117,7 +117,7 @@ def main():
         result = layout_check(source, include)
         if result.returncode != 0:
             sys.exit(f"deferred: the appended header is refused:\n{result.stdout}{result.stderr}")
-        probe = layout(source, include, "probe", "plugin.h").stdout
+        probe = layout(source, include, "probe", "services.h").stdout
         for target in TARGETS:
             result = compile_text(probe, include, *target.split(), "-x", "c", "-std=c11", "-Wpadded")
             if result.returncode != 0 or "_Static_assert" not in probe:

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """The layout of every public struct and the value of every public constant, append-only.
 
-    layout.py check plugin.h BASELINE   fail unless today's header only appends to BASELINE
-    layout.py write plugin.h BASELINE   take today's header as the baseline (a deliberate break)
-    layout.py probe plugin.h            print C that asserts what every ABI must agree on
+    layout.py check services.h BASELINE   fail unless today's header only appends to BASELINE
+    layout.py write services.h BASELINE   take today's header as the baseline (a deliberate break)
+    layout.py probe services.h            print C that asserts what every ABI must agree on
+
+A header stands for itself and all that it includes: services.h is the whole plugin ABI.
 
 How: a tiny shared object that uses all structs is compiled with debug information and flattened by
 abidw into one line per member, "offset-in-bits name type"; functions in tables are spelled out, so

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 
-HEADERS = ("base.h", "status.h", "plugin.h")
+HEADERS = ("base.h", "status.h", "plugin.h", "services.h")
 
 
 def read(path):
@@ -22,7 +22,7 @@ def strip_comments(text):
 
 def functions_in(text, struct):
     body = re.search(rf"struct {struct} \{{(.*?)^\}}", text, re.S | re.M)[1]
-    return re.findall(r"^ +[\w ]+?\**\(\*(\w+)\)\(", body, re.M)
+    return re.findall(r"^ {4}\w[\w ]*?\**\(\*(\w+)\)\(", body, re.M)
 
 
 def read_headers(source):
@@ -36,6 +36,9 @@ def read_headers(source):
         "host": functions_in(text, "pst_host"),
         "slots": functions_in(text, "pst_backend_ops"),
         "plugin": functions_in(text, "pst_plugin"),
+        "service http/1": functions_in(text, "pst_http_1"),
+        "service crypto/1": functions_in(text, "pst_crypto_1"),
+        "service cred/1": functions_in(text, "pst_cred_1"),
         "structs": re.findall(r"^(?:typedef )?struct (pst_\w+) \{", text, re.M),
         "capabilities": caps,
         "options": options,

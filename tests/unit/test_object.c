@@ -398,6 +398,21 @@ static void test_stat__what_is_missing_is_named(void **state)
     assert_string_equal(err.message, "STAT mem://box/no\\nthing: not found");
 }
 
+static void test_calls__a_container_that_is_missing_is_named(void **state)
+{
+    const struct mem_fault gone = {1, 1, PST_E_NOT_FOUND, PST_ERR_NO_CONTAINER, 0};
+    pst_error err = PST_ERROR_INIT;
+    pst_attr *attr = NULL;
+    mem.fault[MEM_STAT] = gone;
+    assert_int_equal(pst_stat(store_of(state), str("k"), NULL, &attr, &err), PST_E_NOT_FOUND);
+    assert_string_equal(err.message, "STAT mem://box/k: the container \"box\" does not exist");
+    assert_int_equal(err.flags, PST_ERR_NO_CONTAINER);
+    mem.fault[MEM_COPY] = gone; /* which of two it is the plugin knows */
+    assert_int_equal(pst_copy(store_of(state), str("k"), str("l"), NULL, NULL, NULL, &err),
+                     PST_E_NOT_FOUND);
+    assert_null(strstr(err.message, "does not exist"));
+}
+
 static void test_stat__a_timeout_leaves_the_operation_behind(void **state)
 {
     pst_error err = PST_ERROR_INIT;
@@ -621,6 +636,7 @@ int main(void)
         TEST(test_put__without_prompt_cancel_the_plugin_gets_a_copy),
         TEST(test_stat__hands_out_every_attribute_in_one_block),
         TEST(test_stat__what_is_missing_is_named),
+        TEST(test_calls__a_container_that_is_missing_is_named),
         TEST(test_stat__a_timeout_leaves_the_operation_behind),
         TEST(test_exists__tells_yes_no_and_cannot_say_apart),
         TEST(test_copy__keeps_attributes_or_replaces_them),

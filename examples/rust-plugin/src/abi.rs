@@ -98,14 +98,16 @@ c_struct! { PstKv = pst_kv, 32 {
     0 key: PstStr,
     16 value: PstStr,
 }}
-c_struct! { PstSum = pst_sum, 48 {
+c_struct! { PstSum = pst_sum, 64 {
     0 algorithm: u32,
     4 scope: u32,
     8 length: u32,
     12 reserved0: u32,
     16 bytes: [u8; 32],
+    48 offset: u64,
+    56 size: u64,
 }}
-c_struct! { PstAttr = pst_attr, 192 {
+c_struct! { PstAttr = pst_attr, 208 {
     0 struct_size: u32,
     4 kind: u32,
     8 size: u64,
@@ -124,8 +126,10 @@ c_struct! { PstAttr = pst_attr, 192 {
     160 storage_class: PstStr,
     176 user_meta: *const PstKv,
     184 n_user_meta: usize,
+    192 tags: *const PstKv,
+    200 n_tags: usize,
 }}
-c_struct! { PstEntry = pst_entry, 104 {
+c_struct! { PstEntry = pst_entry, 112 {
     0 key: PstStr,
     16 size: u64,
     24 mtime_ns: i64,
@@ -135,6 +139,8 @@ c_struct! { PstEntry = pst_entry, 104 {
     56 version: PstStr,
     72 content_encoding: PstStr,
     88 storage_class: PstStr,
+    104 flags: u32,
+    108 reserved0: u32,
 }}
 c_struct! { PstError = pst_error, 1120 {
     0 struct_size: u32,
@@ -219,7 +225,7 @@ c_struct! { PstPutResult = pst_put_result, 48 {
     16 etag: PstStr,
     32 version: PstStr,
 }}
-c_struct! { PstCopyArgs = pst_copy_args, 104 {
+c_struct! { PstCopyArgs = pst_copy_args, 120 {
     0 struct_size: u32,
     4 flags: u32,
     8 from: PstStr,
@@ -229,6 +235,7 @@ c_struct! { PstCopyArgs = pst_copy_args, 104 {
     72 if_match: PstStr,
     88 attr: *const PstAttr,
     96 reserved0: *mut c_void,
+    104 from_authority: PstStr,
 }}
 c_struct! { PstRemoveArgs = pst_remove_args, 56 {
     0 struct_size: u32,

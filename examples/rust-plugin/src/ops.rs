@@ -136,6 +136,8 @@ unsafe fn result_sums(op: *mut PstOp, object: &Object) -> Result<*const PstSum, 
         length: 4,
         reserved0: 0,
         bytes: [0; 32],
+        offset: 0,
+        size: 0,
     };
     sum.bytes[..4].copy_from_slice(&object.crc32c.to_be_bytes());
     result_memory(op, &[sum])
@@ -478,6 +480,8 @@ fn entry_of(line: &store::Line) -> PstEntry {
         version: EMPTY,
         content_encoding: EMPTY,
         storage_class: EMPTY,
+        flags: 0,
+        reserved0: 0,
     };
     if let Some(object) = &line.object {
         entry.kind = PST_KIND_OBJECT;

@@ -72,9 +72,9 @@ typedef struct pst_read_result {
     pst_str etag, version;
 } pst_read_result;
 
-#define PST_STAT_SUMS                                                                              \
-    1u /* the caller compares checksums: tell those of the object, and where they are \
-                          * not plain sums of its bytes, those of its parts, scope RANGE */
+/* With SUMS the caller compares checksums: tell the object's, and where that is no plain sum of its
+ * bytes, those of its parts, with scope RANGE. */
+#define PST_STAT_SUMS 1u
 typedef struct pst_stat_args {
     uint32_t struct_size, flags;
     pst_str key, version;

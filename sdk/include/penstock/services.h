@@ -24,8 +24,7 @@ extern "C" {
 
 typedef struct pst_http_client pst_http_client; /* settings, caps and figures of one store */
 
-#define PST_HTTP_NO_PROXY                                                                          \
-    1u /* metadata services: go straight there, whatever the environment says */
+#define PST_HTTP_NO_PROXY 1u     /* metadata services: never by way of a proxy */
 typedef struct pst_http_config { /* strings are copied; empty: the default */
     uint32_t struct_size, flags;
     pst_str user_agent;              /* "s3/1.0.0"; what names the host is put before it */
@@ -49,11 +48,9 @@ typedef struct pst_http_head {
 } pst_http_head;
 
 /* What accept answers; a negative code ends the request with that code. */
-#define PST_HTTP_TAKE 1 /* the body goes to grant->dst */
-#define PST_HTTP_COLLECT                                                                           \
-    2 /* ... into memory of the service, at most body_max bytes: else DATA_LOSS */
-#define PST_HTTP_REJECT                                                                            \
-    3 /* ... likewise the first 64 KiB, as text for an error; the rest is dropped */
+#define PST_HTTP_TAKE 1         /* the body goes to grant->dst */
+#define PST_HTTP_COLLECT 2      /* ... to memory of the service, at most body_max: else DATA_LOSS */
+#define PST_HTTP_REJECT 3       /* ... so do its first 64 KiB, as text for an error; no more */
 #define PST_HTTP_PAUSE 4        /* no memory yet: receive nothing, and ask again after resume */
 typedef struct pst_http_grant { /* for accept to fill */
     uint32_t struct_size, flags;
@@ -92,6 +89,7 @@ typedef struct pst_http_reply { /* good during done */
 typedef struct pst_http_request { /* all but the memory of body and dst is copied by send */
     uint32_t struct_size, flags;
     pst_op *op;            /* what it is for, NULL allowed; named in logs */
+    void *ctx;             /* of accept and done */
     pst_str method, url;   /* "GET"; absolute, percent-encoded, sent byte by byte as it is */
     const pst_kv *headers; /* host, content-length and connection are the service's to add; a header
                             * "host" given here replaces it */
@@ -108,7 +106,6 @@ typedef struct pst_http_request { /* all but the memory of body and dst is copie
      * status; UNAVAILABLE (name, connect, TLS, cut, stall: see failed_at), DEADLINE, CANCELLED,
      * DATA_LOSS (more bytes than were announced, or than body_max), or what accept answered. */
     void (*done)(void *ctx, pst_rc rc, const pst_http_reply *reply);
-    void *ctx;
 } pst_http_request;
 
 typedef struct pst_http_stats { /* of one client since it was made */

@@ -183,6 +183,7 @@ static void finish(struct pst_task *task, pst_rc rc)
         rc = pst_fail(&task->error, PST_E_INTERNAL, "the plugin completed with %d", (int)rc);
     if (rc < 0 && task->error.code == 0)
         task->error.code = rc;
+    pst_task_name_container(task, rc);
     atomic_fetch_add_explicit(&port->core->ops_completed, 1, memory_order_relaxed);
     task->done(task, rc);
     end_task(task);

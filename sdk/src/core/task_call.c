@@ -5,6 +5,7 @@
  * how often a task is called is not known here: core/task.c. */
 #include "core/task_call.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "core/error.h"
@@ -111,6 +112,28 @@ void pst_task_reset(struct pst_task *task)
         task->result.none.struct_size = sizeof(task->result.none);
         break;
     }
+}
+
+/* A user who mistyped the bucket reads its name in the same words whatever the store is. Operations on
+ * containers, and those that may be about another one, keep what the plugin says. */
+void pst_task_name_container(struct pst_task *task, pst_rc rc)
+{
+    char shown[300];
+    if (rc != PST_E_NOT_FOUND || !(task->error.flags & PST_ERR_NO_CONTAINER))
+        return;
+    switch (task->slot) {
+    case PST_SLOT_COPY:
+    case PST_SLOT_RENAME:
+    case PST_SLOT_CONTAINER_CREATE:
+    case PST_SLOT_CONTAINER_DELETE:
+        return;
+    default:
+        break;
+    }
+    const char *authority = strstr(task->port->uri, "://") + 3;
+    pst_printable(pst_str_of(authority, strlen(authority)), shown, sizeof(shown));
+    snprintf(task->error.message, sizeof(task->error.message),
+             "the container \"%s\" does not exist", shown);
 }
 
 #define CALL(slot_name, object, args_member, result_member)                                        \
