@@ -210,13 +210,14 @@ static void test_discover__own_folder_is_beside_a_library_and_below_a_program(vo
     assert_true(n > 0);
     exe[n] = '\0';
     *strrchr(exe, '/') = '\0';
-    assert_int_equal(pst_discover_own_dir((const void *)"a constant of this program", &dir),
-                     PST_OK);
+    assert_int_equal(
+        pst_discover_beside((const void *)"a constant of this program", "penstock/plugins", &dir),
+        PST_OK);
     assert_memory_equal(dir, exe, strlen(exe));
     assert_string_equal(dir + strlen(exe), "/../lib/penstock/plugins");
     free(dir);
     /* The stream itself, unlike the pointer to it, lies in libc. */
-    assert_int_equal(pst_discover_own_dir(stderr, &dir), PST_OK);
+    assert_int_equal(pst_discover_beside(stderr, "penstock/plugins", &dir), PST_OK);
     assert_non_null(strstr(dir, "/penstock/plugins"));
     assert_null(strstr(dir, ".."));
     free(dir);

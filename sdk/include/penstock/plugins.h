@@ -3,6 +3,7 @@
 #define PENSTOCK_PLUGINS_H
 
 #include <penstock/context.h>
+#include <penstock/plugin.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -55,6 +56,25 @@ typedef struct pst_config_entry {
 PST_API PST_NODISCARD pst_rc pst_config_list(pst_context *context, const char *id,
                                              pst_config_entry **out, size_t *n, pst_error *err);
 PST_API void pst_config_free(pst_config_entry *entries);
+
+/* The services that need libpenstock-net, for hosts that call plugins themselves, with a pst_host table
+ * of their own. A context has its own, and needs none of this. */
+typedef struct pst_services pst_services;
+
+/* Make them for the plugins of `host`, which they call `log` of. Nothing is loaded yet.
+ * Ownership: pst_services_free, before `host` goes. A fork child makes new ones.
+ * Errors: NO_MEMORY. */
+PST_API PST_NODISCARD pst_rc pst_services_new(const pst_host *host, pst_services **out,
+                                              pst_error *err);
+
+/* Find the table of "http/1" or "crypto/1" (services.h), which lives as long as `services`: what
+ * host->service answers. NULL for another name, or when the library cannot be had: the log says why,
+ * once. Threads: any. Blocks: the first time, while the library is mapped. */
+PST_API const void *pst_services_find(pst_services *services, const char *name);
+
+/* End them, with all clients freed. Waits at most a second for a callback that is still running.
+ * NULL is allowed. */
+PST_API void pst_services_free(pst_services *services);
 
 #ifdef __cplusplus
 }

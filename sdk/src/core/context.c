@@ -19,6 +19,7 @@
 #include "core/error.h"
 #include "core/fault.h"
 #include "core/memory_limit.h"
+#include "core/net.h"
 #include "core/port.h"
 #include "core/stack.h"
 
@@ -44,6 +45,7 @@ static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 static void count_fork(void)
 {
     atomic_fetch_add(&fork_generation, 1);
+    pst_services_fork_child();
 }
 
 static void watch_forks(void)
@@ -96,7 +98,7 @@ static int copy_dirs(const char *const *from, pst_context_options *to)
     return 1;
 }
 
-static uint32_t usable_cores(void)
+uint32_t pst_usable_cores(void)
 {
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 0)
@@ -162,7 +164,7 @@ static pst_rc complete_config(const pst_context_options *given, pst_context_opti
     if (config->blocking_threads == 0)
         config->blocking_threads = BLOCKING_THREADS;
     if (config->cpu_threads == 0)
-        config->cpu_threads = usable_cores();
+        config->cpu_threads = pst_usable_cores();
     if (config->max_in_flight == 0)
         config->max_in_flight = MAX_IN_FLIGHT;
     if (config->max_attempts == 0)
@@ -174,15 +176,20 @@ static pst_rc complete_config(const pst_context_options *given, pst_context_opti
 
 /* ---- core ------------------------------------------------------------------------------------- */
 
+/* Services first: their callbacks may use everything else. A callback that does not come back keeps the
+ * whole core, as it may keep using it. */
 static void destroy_core(struct pst_core *core)
 {
     uint64_t deadline_ns = pst_now_ns() + END_WAIT_NS;
+    if (core->services && !pst_services_shutdown(core->services, deadline_ns))
+        return;
     pst_pool_free(core->blocking, deadline_ns);
     pst_pool_free(core->cpu, deadline_ns);
     if (core->arenas) /* buffers that are out may end at any time: not with a timer of ours */
         pst_arenas_watch(core->arenas, NULL, NULL);
     pst_reactor_free(core->reactor);
     pst_registry_free(core->registry);
+    pst_services_free(core->services); /* plugins have freed their clients by now */
     pst_arenas_free(core->arenas);
     pst_budget_fini(&core->budget);
     pst_log_fini(&core->log);
@@ -235,6 +242,8 @@ static pst_rc build_core(const pst_context_options *config, struct pst_core **ou
         rc = pst_pool_new(config->cpu_threads, &core->cpu);
     if (rc == PST_OK)
         rc = pst_reactor_new(&core->reactor);
+    if (rc == PST_OK)
+        rc = pst_services_new(&core->host, &core->services, NULL);
     if (rc != PST_OK) {
         pst_fail(err, rc, "context: cannot start: out of memory or threads");
         destroy_core(core);

@@ -11,6 +11,7 @@
 
 #include <penstock/context.h>
 #include <penstock/plugin.h>
+#include <penstock/plugins.h>
 
 #include "core/budget.h"
 #include "core/buffer.h"
@@ -30,6 +31,7 @@ struct pst_core {
     struct pst_budget budget;
     struct pst_arenas *arenas;
     struct pst_registry *registry;
+    pst_services *services; /* those of libpenstock-net */
     struct pst_reactor *reactor;
     struct pst_timer trim_timer; /* gives idle memory back */
     struct pst_timer end_timer;  /* the last reference went where it must not be ended */
@@ -55,6 +57,9 @@ void pst_core_unref(struct pst_core *core);
 
 pst_context *pst_context_ref(pst_context *context);
 void pst_context_unref(pst_context *context);
+
+/* How many cores this process may use, at least 1. */
+uint32_t pst_usable_cores(void);
 
 /* Count forks from now on, if nobody has asked for it before. */
 void pst_fork_watch(void);

@@ -269,39 +269,48 @@ static pst_rc search_path(struct search *s, const char *path)
     return rc;
 }
 
-pst_rc pst_discover_own_dir(const void *address, char **out)
+pst_rc pst_discover_own_file(const void *address, int *is_program, char **out)
 {
     Dl_info info;
     void *extra = NULL;
     char program[4096];
-    const char *file, *below;
+    const char *file;
 
     *out = NULL;
+    *is_program = 0;
     if (dladdr1(address, &info, &extra, RTLD_DL_LINKMAP) == 0 || !extra)
         return PST_OK;
     const struct link_map *map = extra;
     if (map->l_name && map->l_name[0]) {
         file = map->l_name;
-        below = "penstock/plugins";
     } else { /* the program itself: what the linker knows is argv[0], which may say anything */
         const ssize_t n = readlink("/proc/self/exe", program, sizeof(program) - 1);
         if (n < 0)
             return PST_OK;
         program[n] = '\0';
         file = program;
-        below = "../lib/penstock/plugins";
+        *is_program = 1;
     }
-    char *real = realpath(file, NULL);
-    if (!real)
-        return errno == ENOMEM ? PST_E_NO_MEMORY : PST_OK;
-    const int n = (int)(strrchr(real, '/') - real);
-    const int failed = asprintf(out, "%.*s/%s", n, real, below) < 0;
-    free(real);
-    if (failed) {
+    *out = realpath(file, NULL);
+    return !*out && errno == ENOMEM ? (pst_rc)PST_E_NO_MEMORY : (pst_rc)PST_OK;
+}
+
+pst_rc pst_discover_beside(const void *address, const char *name, char **out)
+{
+    char *file = NULL;
+    int is_program = 0;
+
+    *out = NULL;
+    pst_rc rc = pst_discover_own_file(address, &is_program, &file);
+    if (rc != PST_OK || !file)
+        return rc;
+    const int n = (int)(strrchr(file, '/') - file);
+    if (asprintf(out, "%.*s/%s%s", n, file, is_program ? "../lib/" : "", name) < 0) {
         *out = NULL;
-        return PST_E_NO_MEMORY;
+        rc = PST_E_NO_MEMORY;
     }
-    return PST_OK;
+    free(file);
+    return rc;
 }
 
 pst_rc pst_discover(uint32_t flags, const char *const *plugin_dirs, struct pst_discovery *out,
@@ -322,7 +331,7 @@ pst_rc pst_discover(uint32_t flags, const char *const *plugin_dirs, struct pst_d
     if (path)
         rc = search_path(&s, path);
     /* Any address inside the library this file is linked into will do. */
-    if (rc == PST_OK && pst_discover_own_dir(system_dirs, &own_dir) != PST_OK)
+    if (rc == PST_OK && pst_discover_beside(system_dirs, "penstock/plugins", &own_dir) != PST_OK)
         rc = no_memory(&s);
     if (rc == PST_OK && own_dir)
         rc = search_dir(&s, own_dir, 1);

@@ -26,9 +26,12 @@ pst_rc pst_discover(uint32_t flags, const char *const *plugin_dirs, struct pst_d
 
 void pst_discovery_fini(struct pst_discovery *discovery);
 
-/* The folder where plugins lie that came with the code at `address`: "<folder>/penstock/plugins"
- * beside a shared library, "<folder>/../lib/penstock/plugins" for the program itself.
- * Ownership: free(*out); NULL if the place is not known. Errors: NO_MEMORY. */
-pst_rc pst_discover_own_dir(const void *address, char **out);
+/* The file that the code at `address` came in, by its real path; is it the program itself?
+ * Ownership: free(*out); NULL if it is not known. Errors: NO_MEMORY. */
+pst_rc pst_discover_own_file(const void *address, int *is_program, char **out);
+
+/* Where `name` lies that came with the code at `address`: "<folder>/name" beside a shared library,
+ * "<folder>/../lib/name" for the program itself. Ownership and errors as above. */
+pst_rc pst_discover_beside(const void *address, const char *name, char **out);
 
 #endif

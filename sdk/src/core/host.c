@@ -172,9 +172,7 @@ static int32_t host_log_enabled(const pst_host *host, uint32_t level)
 
 static const void *host_service(const pst_host *host, const char *name)
 {
-    (void)host;
-    (void)name;
-    return NULL; /* none yet: each arrives with the first plugin that uses it (docs/abi.md) */
+    return pst_services_find(core_of(host)->services, name);
 }
 
 const pst_host pst_host_template = {

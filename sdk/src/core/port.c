@@ -16,6 +16,7 @@
 
 #include "core/error.h"
 #include "core/fault.h"
+#include "core/net.h"
 #include "core/stack.h"
 #include "util/mutex.h"
 
@@ -71,6 +72,15 @@ static void read_info(struct pst_port *port)
         port->info.note = "";
 }
 
+/* A plugin that cannot do without a service names it; why it is not there only the host knows. */
+static void explain_missing(struct pst_core *core, pst_error *err)
+{
+    const char *why = pst_services_failure(core->services);
+    size_t used = strlen(err->message);
+    if (why[0])
+        snprintf(err->message + used, sizeof(err->message) - used, " (%s)", why);
+}
+
 pst_rc pst_port_open(struct pst_core *core, const struct pst_loaded *loaded, pst_str scheme,
                      pst_str authority, const struct pst_resolved *options, struct pst_port **out,
                      pst_error *err)
@@ -102,6 +112,8 @@ pst_rc pst_port_open(struct pst_core *core, const struct pst_loaded *loaded, pst
         plugin_err->code = rc;
         if (plugin_err->message[0] == '\0')
             pst_fail(err, rc, "%s", pst_rc_text(rc));
+        if (rc == PST_E_UNIMPLEMENTED)
+            explain_missing(core, plugin_err);
         pst_error_prefix(err, "open %s: ", port->uri);
         free(port->uri);
         free(port);

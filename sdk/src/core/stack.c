@@ -10,6 +10,7 @@
 static _Thread_local struct {
     uint32_t depth;      /* our frames that will pump when they leave */
     uint32_t host_calls; /* plugin frames on top of them, or of a foreign thread */
+    uint32_t n_services; /* ... frames of ours on a thread that others wait for */
     uint32_t n_kicked;
     struct pst_port *kicked[KICKED_MAX]; /* each with a reference */
 } here;
@@ -29,6 +30,18 @@ void pst_stack_leave(void)
         }
     }
     here.depth--;
+}
+
+void pst_stack_enter_service(void)
+{
+    here.n_services++;
+    pst_stack_enter();
+}
+
+void pst_stack_leave_service(void)
+{
+    pst_stack_leave();
+    here.n_services--;
 }
 
 void pst_stack_host_call_begin(void)
@@ -53,7 +66,7 @@ int pst_stack_is_in_host_call(void)
 
 int pst_stack_is_foreign(void)
 {
-    return here.depth == 0 && here.host_calls > 0;
+    return here.n_services > 0 || (here.depth == 0 && here.host_calls > 0);
 }
 
 uint32_t pst_stack_suspend(void)

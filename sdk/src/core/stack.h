@@ -15,6 +15,10 @@ struct pst_port;
 void pst_stack_enter(void);
 void pst_stack_leave(void);
 
+/* The same on a thread of a service, around callbacks of plugins. */
+void pst_stack_enter_service(void);
+void pst_stack_leave_service(void);
+
 /* Bracket a call that a plugin made to the host. */
 void pst_stack_host_call_begin(void);
 void pst_stack_host_call_end(void);
@@ -25,7 +29,7 @@ int pst_stack_is_clear(void);
 /* Is a plugin's call to the host below? Then no plugin may be called. */
 int pst_stack_is_in_host_call(void);
 
-/* Is this a thread of a plugin? What takes long is done elsewhere then. */
+/* Is this a thread of a plugin or a service? What takes long is done elsewhere then. */
 int pst_stack_is_foreign(void);
 
 /* Bracket a job that may run for ever: what is deferred inside goes to the reactor, not to its end. */

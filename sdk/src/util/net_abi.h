@@ -39,6 +39,8 @@ struct pst_net {
     /* In a fork child, before anything else: forget the parent's instances. They are not freed: their
      * connections and locks are the parent's. Idempotent. */
     void (*fork_child)(void);
+    /* What all clients of the instance have done since it was made, those freed included. */
+    void (*stats)(struct pst_net_instance *instance, pst_http_stats *out);
 };
 
 /* The exported symbol. Errors: BAD_PLUGIN for another build id, naming both. Threads: any. */
