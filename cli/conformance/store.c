@@ -107,12 +107,14 @@ static bool resolve_value(const pst_option *o, const char *text, char *out, size
     return (size_t)snprintf(out, size, "%s", text) < size;
 }
 
-static const char *find_text(const struct k_config *config, const pst_option *o)
+static const char *find_text(const struct k_config *config, const pst_option *o, uint32_t *source)
 {
+    *source = PST_SOURCE_EXPLICIT;
     for (size_t i = 0; i < config->n_options; i++)
         if (strcmp(config->options[i].name, o->name) == 0)
             return config->options[i].value;
     char names[512];
+    *source = PST_SOURCE_ENVIRONMENT;
     (void)snprintf(names, sizeof(names), "%s", o->env ? o->env : "");
     for (char *save = NULL, *name = strtok_r(names, " ", &save); name;
          name = strtok_r(NULL, " ", &save)) {
@@ -120,6 +122,7 @@ static const char *find_text(const struct k_config *config, const pst_option *o)
         if (value)
             return value;
     }
+    *source = PST_SOURCE_DEFAULT;
     return o->fallback;
 }
 
@@ -163,9 +166,11 @@ static bool place_open_args(struct k_test *t, const pst_plugin *plugin, struct k
     pst_open_args args = {.fork_generation = t->fork_generation};
     pst_kv *options = k_region_take(region, "options", plugin->n_options * sizeof(pst_kv) + 1, 8,
                                     K_AT_END);
+    uint32_t *sources = k_region_take(region, "sources of options",
+                                      plugin->n_options * sizeof(uint32_t) + 1, 8, K_AT_END);
     for (size_t i = 0; i < plugin->n_options; i++) {
         const pst_option *o = option_at(plugin, i);
-        const char *text = find_text(config, o);
+        const char *text = find_text(config, o, &sources[args.n_options]);
         char value[4096];
         if (!text)
             continue;
@@ -179,14 +184,18 @@ static bool place_open_args(struct k_test *t, const pst_plugin *plugin, struct k
         kv->value = place_text(region, "value of an option", value, strlen(value));
     }
     k_region_protect(region, options, PROT_READ);
+    k_region_protect(region, sources, PROT_READ);
     args.options = options;
+    args.option_sources = sources;
     args.scheme = place_text(region, "scheme", config->scheme, strlen(config->scheme));
     args.authority = place_text(region, "authority", config->authority.ptr, config->authority.len);
-    size_t len = sizeof(args) + (skew == K_NEWER ? K_TAIL : 0);
+    size_t len = skew == K_OLDER   ? offsetof(pst_open_args, option_sources)
+                 : skew == K_NEWER ? sizeof(args) + K_TAIL
+                                   : sizeof(args);
     args.struct_size = (uint32_t)len;
     unsigned char *p = k_region_take(region, "arguments", len, 8, K_AT_END);
     memset(p, K_POISON, len);
-    memcpy(p, &args, sizeof(args));
+    memcpy(p, &args, len < sizeof(args) ? len : sizeof(args));
     k_region_protect(region, p, PROT_READ);
     *out = (const pst_open_args *)(const void *)p;
     return true;

@@ -302,6 +302,29 @@ static void test_options__identity_tells_secrets_apart_without_telling_them(void
     free(keyed);
 }
 
+static void test_options__a_plugin_is_told_where_each_value_comes_from(void **state)
+{
+    const struct pst_option_scope s = scope();
+    const pst_kv given = kv("part_size", "4MiB");
+    char *explicit_identity;
+
+    (void)state;
+    resolve(&s, &given, 1);
+    explicit_identity = strdup(resolved.identity);
+    for (size_t i = 0; i < resolved.n; i++)
+        assert_int_equal(resolved.sources[i], strncmp(resolved.kv[i].key.ptr, "part_size", 9) == 0
+                                                  ? PST_SOURCE_EXPLICIT
+                                                  : PST_SOURCE_DEFAULT);
+    setenv("T_PART", "4MiB", 1);
+    resolve(&s, NULL, 0);
+    for (size_t i = 0; i < resolved.n; i++)
+        assert_int_equal(resolved.sources[i], strncmp(resolved.kv[i].key.ptr, "part_size", 9) == 0
+                                                  ? PST_SOURCE_ENVIRONMENT
+                                                  : PST_SOURCE_DEFAULT);
+    assert_string_not_equal(explicit_identity, resolved.identity);
+    free(explicit_identity);
+}
+
 static void test_options__identity_is_the_same_for_two_spellings_and_apart_for_two_values(
     void **state)
 {
@@ -490,6 +513,7 @@ int main(void)
         TEST(test_options__wrong_value_is_named_with_its_source_and_not_replaced),
         TEST(test_options__secret_is_in_no_message),
         TEST(test_options__identity_tells_secrets_apart_without_telling_them),
+        TEST(test_options__a_plugin_is_told_where_each_value_comes_from),
         TEST(test_options__identity_is_the_same_for_two_spellings_and_apart_for_two_values),
         TEST(test_options__use_of_a_deprecated_option_is_logged),
         TEST(test_settings__values_may_be_strings_integers_and_booleans),

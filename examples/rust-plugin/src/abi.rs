@@ -422,7 +422,7 @@ c_struct! { PstOption = pst_option, 72 {
     56 choices: *const c_char,
     64 reserved0: *mut c_void,
 }}
-c_struct! { PstOpenArgs = pst_open_args, 64 {
+c_struct! { PstOpenArgs = pst_open_args, 80 {
     0 struct_size: u32,
     4 flags: u32,
     8 fork_generation: u64,
@@ -430,6 +430,8 @@ c_struct! { PstOpenArgs = pst_open_args, 64 {
     32 authority: PstStr,
     48 options: *const PstKv,
     56 n_options: usize,
+    64 option_sources: *const u32,
+    72 reserved0: *mut c_void,
 }}
 c_struct! { PstPlugin = pst_plugin, 136 {
     0 struct_size: u32,

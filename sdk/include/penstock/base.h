@@ -51,6 +51,12 @@ typedef struct pst_kv {
     pst_str key, value;
 } pst_kv;
 
+/* Where the value of an option comes from. */
+#define PST_SOURCE_DEFAULT 0u
+#define PST_SOURCE_FILE 1u
+#define PST_SOURCE_ENVIRONMENT 2u
+#define PST_SOURCE_EXPLICIT 3u
+
 /* A checksum. `bytes` is big-endian as providers print it: CRC-32C of "123456789" is e3 06 92 83. */
 #define PST_SUM_CRC32C 1u    /* 4 bytes, Castagnoli (RFC 3720, appendix B.4) */
 #define PST_SUM_CRC64NVME 2u /* 8 bytes */

@@ -363,6 +363,10 @@ typedef struct pst_open_args {
     pst_str scheme, authority;
     const pst_kv *options; /* declared, validated and resolved by the host; valid during the call */
     size_t n_options;
+    const uint32_t
+        *option_sources; /* PST_SOURCE_*, one per option: keys that are given in two parts,
+                                     * one by the application and one by its environment, differ */
+    void *reserved0;
 } pst_open_args;
 
 #define PST_THREADS_SERIAL 1u   /* at most one operation outstanding per store */

@@ -38,10 +38,6 @@ PST_API PST_NODISCARD pst_rc pst_plugins_load(pst_context *context, const char *
  * Ownership: free(*json). Errors: BAD_PLUGIN with the reason. */
 PST_API PST_NODISCARD pst_rc pst_plugins_manifest(const char *path, char **json, pst_error *err);
 
-#define PST_SOURCE_DEFAULT 0u
-#define PST_SOURCE_FILE 1u
-#define PST_SOURCE_ENVIRONMENT 2u
-#define PST_SOURCE_EXPLICIT 3u
 typedef struct pst_config_entry {
     uint32_t struct_size, source; /* PST_SOURCE_* */
     const char *plugin, *option;

@@ -4,7 +4,8 @@
  * config file, the declared default. Every value, the default included, is brought into one form
  * (bytes, milliseconds, "1" or "0") before a plugin sees it, so that no plugin parses units and two
  * spellings of one value open one store. An environment variable that is set but empty counts as
- * not set, as with the tools whose variables plugins accept.
+ * not set, as with the tools whose variables plugins accept. A plugin is told the source of each
+ * value: half a key from the application and half from the environment are no key.
  *
  * What fails: an option that is not declared (the nearest name is suggested), one given twice, a
  * value of the wrong form or out of its range, named with where it came from. A wrong value is
@@ -356,12 +357,15 @@ static pst_rc resolve_one(const struct pst_option_scope *scope, const pst_option
 }
 
 /* Lengths go before values, so that no value can look like the end of one option and the start of
- * the next. */
+ * the next. What comes from the environment is marked: a plugin may make something else of it. */
 static void add_identity(const struct pst_option_scope *scope, const pst_option *o,
-                         const char *value, struct pst_dynbuf *identity)
+                         const struct pst_option_value *resolved, struct pst_dynbuf *identity)
 {
+    const char *value = resolved->value;
     const size_t len = strlen(value);
 
+    if (resolved->source == PST_SOURCE_ENVIRONMENT)
+        (void)pst_dynbuf_add(identity, "$", 1);
     if (o->flags & PST_OPT_SECRET)
         (void)pst_dynbuf_addf(identity, "%s=#%016" PRIx64 "%016" PRIx64 "\n", o->name,
                               pst_siphash(scope->digest_key, value, len),
@@ -382,7 +386,8 @@ pst_rc pst_options_resolve(const struct pst_option_scope *scope, const pst_kv *g
     if (rc != PST_OK)
         goto out;
     out->kv = calloc(scope->n_options + 1, sizeof(*out->kv));
-    if (!out->kv) {
+    out->sources = calloc(scope->n_options + 1, sizeof(*out->sources));
+    if (!out->kv || !out->sources) {
         rc = pst_fail(err, PST_E_NO_MEMORY, "options of plugin '%s': out of memory",
                       scope->plugin_id);
         goto out;
@@ -395,10 +400,11 @@ pst_rc pst_options_resolve(const struct pst_option_scope *scope, const pst_kv *g
             goto out;
         if (!value.value)
             continue;
+        out->sources[out->n] = value.source;
         pst_kv *kv = &out->kv[out->n++];
         kv->key = pst_str_of(o->name, strlen(o->name));
         kv->value = pst_str_of(value.value, strlen(value.value));
-        add_identity(scope, o, value.value, &identity);
+        add_identity(scope, o, &value, &identity);
     }
     out->identity = pst_dynbuf_take(&identity);
     if (!out->identity)
@@ -423,6 +429,7 @@ void pst_resolved_fini(struct pst_resolved *resolved)
         pst_option_value_fini(&value);
     }
     free(resolved->kv);
+    free(resolved->sources);
     free(resolved->identity);
     memset(resolved, 0, sizeof(*resolved));
 }

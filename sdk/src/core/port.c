@@ -101,6 +101,7 @@ pst_rc pst_port_open(struct pst_core *core, const struct pst_loaded *loaded, pst
         .authority = authority,
         .options = options->kv,
         .n_options = options->n,
+        .option_sources = options->sources,
     };
     pst_error_clear(plugin_err);
     rc = loaded->plugin.store_open(&core->host, &args, &port->backend, plugin_err);

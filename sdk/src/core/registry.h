@@ -50,7 +50,8 @@ void pst_registry_fork_child(struct pst_registry *registry);
 
 /* Options resolved for one store: explicit > environment > file > default. */
 struct pst_resolved {
-    pst_kv *kv; /* in declaration order; only those that have a value */
+    pst_kv *kv;        /* in declaration order; only those that have a value */
+    uint32_t *sources; /* PST_SOURCE_* of each */
     size_t n;
     char *identity; /* every name=value, for the store cache; secrets as a digest */
 };

@@ -185,7 +185,7 @@ pst_rc pst_store_open(pst_context *context, pst_str uri, const pst_kv *options, 
     pst_uri parts;
     struct pst_core *core;
     const struct pst_loaded *loaded;
-    struct pst_resolved resolved = {NULL, 0, NULL};
+    struct pst_resolved resolved = {0};
     pst_store *store = NULL, *other = NULL;
     *out = NULL;
     pst_rc rc = pst_uri_parse(uri, &parts, err);
@@ -232,7 +232,7 @@ out:
 static pst_rc reopen(pst_store *store, struct pst_core *core, struct pst_port *old, pst_error *err)
 {
     const struct pst_loaded *loaded;
-    struct pst_resolved resolved = {NULL, 0, NULL};
+    struct pst_resolved resolved = {0};
     struct pst_port *fresh = NULL;
     pst_rc rc = pst_registry_find(core->registry, pst_str_of(store->scheme, strlen(store->scheme)),
                                   &loaded, err);
