@@ -21,4 +21,8 @@ pst_rc s3_container_list(pst_backend *, pst_op *, const pst_list_args *, pst_lis
 pst_rc s3_presign(pst_backend *, pst_op *, const pst_presign_args *, pst_presign_result *);
 pst_rc s3_cleanup(pst_backend *, pst_op *, const pst_cleanup_args *, pst_cleanup_result *);
 
+/* The slots cancel and dst_ready. */
+void s3_cancel(pst_backend *, pst_op *);
+void s3_dst_ready(pst_backend *, pst_op *);
+
 #endif

@@ -23,6 +23,7 @@
 struct s3_request {
     pst_backend *store;
     pst_op *op;
+    pst_error *err; /* filled when it fails: op->err, but for requests that run side by side */
     /* What to send. Strings are borrowed until done: literals, arguments of the operation, s3_alloc. */
     const char *method;
     pst_str bucket, key; /* bucket empty: the service; key empty: the bucket */
@@ -39,7 +40,7 @@ struct s3_request {
     /* As in pst_http_request; called for replies 200 to 299 only, others are collected as errors. NULL:
      * collect. */
     int32_t (*accept)(struct s3_request *, const pst_http_head *, pst_http_grant *);
-    /* Once for each send that answered PENDING. PST_OK: a reply 200 to 299. Else op->err is filled and
+    /* Once for each send that answered PENDING. PST_OK: a reply 200 to 299. Else *err is filled and
      * rc is its code; reply is NULL where none came. May send the request, refilled, again. */
     void (*done)(struct s3_request *, pst_rc rc, const pst_http_reply *reply);
 
@@ -56,8 +57,8 @@ struct s3_request {
     } own;
 };
 
-/* Start over with `request` for `op`: all fields but store, op, method, bucket (the store's) and key are
- * zero. A cancel that came before is not forgotten. */
+/* Start over with `request` for `op`: all fields but store, op, err (the operation's), method, bucket
+ * (the store's) and key are zero. A cancel that came before is not forgotten. */
 void s3_request_init(struct s3_request *request, pst_backend *store, pst_op *op, const char *method,
                      pst_str key);
 
@@ -75,7 +76,7 @@ __attribute__((format(printf, 3, 4))) void s3_request_paramf(struct s3_request *
                                                              const char *name, const char *format,
                                                              ...);
 
-/* PENDING: done will be called, never before this returns. Else an error, in op->err too: lack of
+/* PENDING: done will be called, never before this returns. Else an error, in *err too: lack of
  * memory in the calls above, a cancelled operation, what cannot be sent. */
 pst_rc s3_request_send(struct s3_request *request);
 

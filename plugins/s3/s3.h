@@ -4,6 +4,7 @@
  *     request.c     one signed exchange            sign.c, url.c         SigV4, URLs
  *     endpoint.c    which server next              error.c, xml.c        what a reply says
  *     cred*.c       who we are                     probe.c               are conditions obeyed?
+ *     group.c       requests side by side      attr.c, text.c        headers, and their words
  *     read.c stat.c put.c upload*.c copy.c list.c remove.c container.c presign.c cleanup.c
  *
  * Every operation is a state machine in its op's scratch (struct s3_call): it fills a request, sends
@@ -25,6 +26,7 @@ struct s3_config;    /* config.h: the options, parsed; never changes while the s
 struct s3_endpoints; /* endpoint.h */
 struct s3_creds;     /* cred.h */
 struct s3_probe;     /* probe.h */
+struct s3_group;     /* group.h */
 
 struct pst_backend {
     const pst_host *host;
@@ -38,6 +40,7 @@ struct pst_backend {
     struct s3_probe *probe;
     char *bucket;              /* the URI's authority, "" for the service itself (s3://) */
     atomic_llong clock_skew_s; /* server minus us, learned from RequestTimeTooSkewed */
+    atomic_int is_bucket_seen; /* a reply has shown that the bucket exists */
     pthread_mutex_t mutex;
     struct {
         char region[64];          /* as configured, or as the store corrected it */
@@ -52,7 +55,11 @@ struct s3_call {
     struct s3_request request;
     const void *args; /* as the host gave them, good until complete */
     void *result;
-    void *state; /* of the operation's own */
+    void *state;                      /* of the operation's own */
+    void (*go_on)(pst_op *, pst_rc);  /* when what it waits for (probe.h) is known */
+    _Atomic(struct s3_group *) group; /* its requests that run side by side, NULL: none */
+    struct pst_op *next;              /* of those that wait for the probe */
+    atomic_flag is_allocating;        /* requests side by side share the operation's memory */
 };
 
 static inline struct s3_call *s3_call_of(pst_op *op)
@@ -63,7 +70,12 @@ static inline struct s3_call *s3_call_of(pst_op *op)
 /* Memory until the operation's result is read; NULL for none left. */
 static inline void *s3_alloc(pst_op *op, size_t size)
 {
-    return op->host->op_alloc(op->host, op, size);
+    struct s3_call *call = s3_call_of(op);
+    while (atomic_flag_test_and_set_explicit(&call->is_allocating, memory_order_acquire))
+        ; /* op_alloc takes a few instructions, and is asked by one thread at a time */
+    void *memory = op->host->op_alloc(op->host, op, size);
+    atomic_flag_clear_explicit(&call->is_allocating, memory_order_release);
+    return memory;
 }
 
 /* End the operation. The last thing its thread does with it. */
