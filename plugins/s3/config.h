@@ -33,8 +33,16 @@ struct s3_config {
     char *container_credentials_relative_uri, *container_credentials_full_uri;
     char *container_authorization_token, *container_authorization_token_file;
     char *imds_endpoint; /* ec2_metadata_service_endpoint */
+    char *sso_endpoint;  /* of the portal, for tests and private networks */
+    char *home;          /* what ~ means in names of files; "": none is read there */
     uint32_t is_imds_disabled;
+    uint32_t role_duration_s;       /* 0: as the role says */
+    uint32_t credential_timeout_ms; /* of one refresh, whatever it asks */
     uint32_t reserved0;
+    struct { /* PST_SOURCE_* of what is set: half an identity from each of two sources is none */
+        uint32_t access_key_id, secret_access_key, session_token, profile, role_arn,
+            web_identity_token_file;
+    } from;
     /* headers of writes */
     char *storage_class, *acl, *sse, *sse_kms_key_id, *sse_kms_context, *sse_c_key;
     char *request_payer, *expected_bucket_owner;
