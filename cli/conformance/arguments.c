@@ -9,6 +9,7 @@
 
 static const char usage_text[] =
     "usage: penstock conformance PLUGIN --uri SCHEME://AUTHORITY/PREFIX/ [options]\n"
+    "       penstock conformance serve-faults FILE\n"
     "\n"
     "Check a plugin against every requirement of docs/conformance.md. PLUGIN is the path of a "
     "shared\n"
@@ -24,7 +25,9 @@ static const char usage_text[] =
     "  --junit FILE           write the results as JUnit XML\n"
     "  --timeout SECONDS      for each requirement (default: 60)\n"
     "  --list                 print the requirements and stop\n"
-    "  --help                 print this and stop\n";
+    "  --help                 print this and stop\n"
+    "\n"
+    "serve-faults runs the fault server on a declaration of its own (docs/fault-server.md).\n";
 
 int k_usage(const char *format, ...)
 {

@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "conformance.h"
+#include "fault.h"
 #include "kit.h"
 #include "requirements_fwd.h"
 
@@ -317,6 +318,8 @@ int pst_conformance_main(int argc, char **argv)
     struct k_run run = {.config = {.profile = K_FULL, .timeout_s = 60, .run_id = (int)getpid()}};
     struct k_shared *shared = NULL;
     sigset_t child, before;
+    if (argc > 1 && strcmp(argv[1], "serve-faults") == 0)
+        return kf_command(argc - 1, argv + 1);
     int rc = k_parse_arguments(&run, argc, argv);
     if (rc != 0)
         goto out;
