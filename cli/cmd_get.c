@@ -236,7 +236,7 @@ static int expect(struct cli *cli, struct cli_flow *flow, const struct cli_strea
         cli_not_verified(cli, flow, stream->name, "the store's checksum is of the whole object");
         return CLI_OK;
     }
-    pst_rc rc = pst_stat(stream->store, stream->key, &cli->call, attr, &err);
+    pst_rc rc = pst_stat(stream->store, stream->key, NULL, &cli->call, attr, &err);
     if (rc != PST_OK)
         return cli_fail_rc(cli, rc, &err);
     cli_expect_sum(cli, flow, stream->name, *attr, options);

@@ -83,7 +83,7 @@ static int remove_key(struct cli *cli, const struct cli_location *location)
 
     if (location->is_directory)
         return fail_directory(cli, location);
-    rc = pst_stat(location->store, location->parts.key, &cli->call, &attr, &err);
+    rc = pst_stat(location->store, location->parts.key, NULL, &cli->call, &attr, &err);
     if (rc == PST_OK && attr->kind != PST_KIND_OBJECT)
         rc = PST_E_NOT_FOUND;
     pst_attr_free(attr);
@@ -94,7 +94,7 @@ static int remove_key(struct cli *cli, const struct cli_location *location)
         return CLI_OK;
     }
     if (rc == PST_OK)
-        rc = pst_delete(location->store, location->parts.key, PST_STR(""), &cli->call, &err);
+        rc = pst_delete(location->store, location->parts.key, NULL, &cli->call, &err);
     return rc == PST_OK ? CLI_OK : cli_fail_rc(cli, rc, &err);
 }
 
@@ -115,7 +115,7 @@ static void delete_batch(struct remover *remover, struct batch *batch)
 
     for (size_t i = 0; i < batch->n_keys; i++)
         batch->statuses[i] = PST_E_INTERNAL;
-    rc = pst_delete_many(remover->location->store, batch->keys, batch->n_keys, &cli->call,
+    rc = pst_delete_many(remover->location->store, batch->keys, NULL, batch->n_keys, &cli->call,
                          batch->statuses, &err);
     for (size_t i = 0; i < batch->n_keys; i++) {
         int code = CLI_OK;

@@ -202,7 +202,7 @@ static int stat_location(struct cli *cli, struct cli_location *location)
     if (code)
         return code;
     if (!location->is_directory)
-        rc = pst_stat(location->store, location->parts.key, &cli->call, &attr, &err);
+        rc = pst_stat(location->store, location->parts.key, NULL, &cli->call, &attr, &err);
     if (rc == PST_OK && attr->kind == PST_KIND_OBJECT) {
         print_one(cli, location, attr, PST_STR(""));
     } else if (rc == PST_OK || rc == PST_E_NOT_FOUND) {

@@ -330,7 +330,7 @@ static pst_rc look(struct cli *cli, const struct cli_location *location, struct 
     if (!*found)
         rc = find_below(cli, location->store, pst_str_of(out->prefix, out->prefix_len), found, err);
     if (rc == PST_OK && !*found && !location->is_directory) {
-        rc = pst_stat(location->store, key, &cli->call, &attr, err);
+        rc = pst_stat(location->store, key, NULL, &cli->call, &attr, err);
         if (rc == PST_OK) {
             out->is_object = attr->kind == PST_KIND_OBJECT;
             out->size = attr->size;

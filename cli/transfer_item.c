@@ -244,9 +244,8 @@ static void make_direct_keys(const struct transfer_work *work, struct cli_text_b
 static int copy_direct(struct transfer_work *work, bool *is_done)
 {
     static const pst_attr none = {.struct_size = sizeof(none)};
-    pst_write_options options = {.struct_size = sizeof(options),
-                                 .attr = work->t->options->drops_attributes ? &none : NULL,
-                                 .sums = 1u << PST_SUM_CRC32C};
+    pst_copy_options options = {.struct_size = sizeof(options),
+                                .attr = work->t->options->drops_attributes ? &none : NULL};
     pst_write_result result = {.struct_size = sizeof(result)};
     pst_error err = PST_ERROR_INIT;
     struct cli_text_buf from = {0}, to = {0};
@@ -255,7 +254,8 @@ static int copy_direct(struct transfer_work *work, bool *is_done)
     if (is_direct(work, PST_CAP_COPY)) {
         make_direct_keys(work, &from, &to);
         rc = pst_copy(work->item->source->direct, pst_str_of(from.data, from.len),
-                      pst_str_of(to.data, to.len), &options, &work->cli->call, &result, &err);
+                      work->item->source->direct, pst_str_of(to.data, to.len), &options,
+                      &work->cli->call, &result, &err);
         cli_text_fini(&from);
         cli_text_fini(&to);
     }
@@ -272,7 +272,6 @@ static int copy_direct(struct transfer_work *work, bool *is_done)
 
 static int rename_direct(struct transfer_work *work, bool *is_done)
 {
-    pst_write_options options = {.struct_size = sizeof(options)};
     pst_error err = PST_ERROR_INIT;
     struct cli_text_buf from = {0}, to = {0};
     pst_rc rc = PST_E_UNIMPLEMENTED;
@@ -280,7 +279,7 @@ static int rename_direct(struct transfer_work *work, bool *is_done)
     if (!work->t->options->drops_attributes && is_direct(work, PST_CAP_RENAME)) {
         make_direct_keys(work, &from, &to);
         rc = pst_rename(work->item->source->direct, pst_str_of(from.data, from.len),
-                        pst_str_of(to.data, to.len), &options, &work->cli->call, &err);
+                        pst_str_of(to.data, to.len), NULL, &work->cli->call, &err);
         cli_text_fini(&from);
         cli_text_fini(&to);
     }
@@ -326,8 +325,8 @@ static int delete_source(struct transfer_work *work)
     struct transfer_side *from = &work->from;
     const struct transfer_place *place = from->place;
     pst_attr *read = from->attr;
+    pst_delete_options options = {.struct_size = sizeof(options)};
     pst_error err = PST_ERROR_INIT;
-    pst_str if_match = {0};
     pst_rc rc = PST_OK;
 
     from->attr = NULL;
@@ -338,10 +337,10 @@ static int delete_source(struct transfer_work *work)
             rc = PST_E_CHANGED;
     } else if (read->etag_strength == PST_ETAG_STRONG &&
                (place->info.caps & PST_CAP_WRITE_IF_MATCH)) {
-        if_match = read->etag;
+        options.if_match = read->etag;
     }
     if (rc == PST_OK)
-        rc = pst_delete(place->store, transfer_side_key(from), if_match, &work->cli->call, &err);
+        rc = pst_delete(place->store, transfer_side_key(from), &options, &work->cli->call, &err);
     pst_attr_free(read);
     return rc == PST_OK ? CLI_OK
                         : transfer_fail_side(work, from, rc, &err, "copied but not deleted: ");

@@ -250,7 +250,7 @@ static int open_source_object(struct cli *cli, struct transfer_place *place, boo
 {
     pst_error err = PST_ERROR_INIT;
     pst_attr *attr = NULL;
-    pst_rc rc = pst_stat(place->store, place->location.parts.key, &cli->call, &attr, &err);
+    pst_rc rc = pst_stat(place->store, place->location.parts.key, NULL, &cli->call, &attr, &err);
 
     *is_found = rc == PST_OK && attr->kind == PST_KIND_OBJECT;
     if (*is_found) {

@@ -95,8 +95,8 @@ pst_rc transfer_load_attr(struct transfer_work *work, struct transfer_side *side
 {
     if (side->attr)
         return PST_OK;
-    return pst_stat(side->place->store, transfer_side_key(side), &work->cli->call, &side->attr,
-                    err);
+    return pst_stat(side->place->store, transfer_side_key(side), NULL, &work->cli->call,
+                    &side->attr, err);
 }
 
 /* ---- sums --------------------------------------------------------------------------------------- */

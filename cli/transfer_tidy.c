@@ -192,8 +192,8 @@ static int delete_batch(struct transfer *t, struct batch *batch)
 
     for (size_t i = 0, begin = 0; i < batch->n; begin = batch->ends[i++])
         batch->keys[i] = pst_str_of(batch->bytes.data + begin, batch->ends[i] - begin);
-    rc = pst_delete_many(t->target.store, batch->keys, batch->n, &t->cli->call, batch->statuses,
-                         &err);
+    rc = pst_delete_many(t->target.store, batch->keys, NULL, batch->n, &t->cli->call,
+                         batch->statuses, &err);
     if (rc == PST_E_CANCELLED)
         code = cli_fail_rc(t->cli, rc, &err);
     for (size_t i = 0; i < batch->n; i++) {

@@ -79,7 +79,7 @@ int cli_verify_written(struct cli *cli, struct cli_flow *flow, pst_store *store,
     pst_attr *attr = NULL;
     uint32_t crc;
     int code;
-    pst_rc rc = pst_stat(store, key, &cli->call, &attr, &err);
+    pst_rc rc = pst_stat(store, key, NULL, &cli->call, &attr, &err);
 
     if (rc != PST_OK)
         return cli_fail_rc_at(cli, rc, &err, "verify: ");

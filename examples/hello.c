@@ -37,7 +37,7 @@ static pst_rc say_hello(pst_store *store, pst_str prefix, pst_error *err)
     while ((rc = pst_list_next(list, NULL, &entry, err)) == PST_OK && entry != NULL)
         printf("%10" PRIu64 "  %.*s\n", entry->size, (int)entry->key.len, entry->key.ptr);
     if (rc == PST_OK)
-        rc = pst_delete(store, key, PST_STR(""), NULL, err);
+        rc = pst_delete(store, key, NULL, NULL, err);
 out:
     pst_list_free(list);
     pst_buffer_unref(buffer);

@@ -71,10 +71,10 @@ void run(const std::string &uri)
                     static_cast<std::streamsize>(pst_buffer_size(buffer.get())));
 
     pst_attr *attr_handle = nullptr;
-    e.check(pst_stat(store.get(), view(key), nullptr, &attr_handle, &e.error));
+    e.check(pst_stat(store.get(), view(key), nullptr, nullptr, &attr_handle, &e.error));
     Attr attr(attr_handle);
     std::cout << "... " << attr->size << " bytes\n";
-    e.check(pst_delete(store.get(), view(key), pst_str(), nullptr, &e.error));
+    e.check(pst_delete(store.get(), view(key), nullptr, nullptr, &e.error));
 }
 
 } // namespace

@@ -190,7 +190,7 @@ static pst_rc delete_objects(struct bench *bench, const char *what, uint64_t n,
         size_t n_keys = n - done < DELETE_KEYS ? (size_t)(n - done) : DELETE_KEYS;
         for (size_t i = 0; i < n_keys; i++)
             keys[i] = make_key(bench, what, done + i, texts + i * BENCH_KEY_MAX);
-        rc = pst_delete_many(bench->location.store, keys, n_keys, call, statuses, err);
+        rc = pst_delete_many(bench->location.store, keys, NULL, n_keys, call, statuses, err);
         done += n_keys;
     }
     free(statuses);

@@ -305,6 +305,10 @@ static const struct {
     {PST_CAP_CONTENT_TYPE, PST_CAP_STAT, {K_STAT}, 1},
     {PST_CAP_EMPTY_DIRS, PST_CAP_LIST, {K_READ}, 0},
     {PST_CAP_APPEND, 0, {K_APPEND}, 1},
+    {PST_CAP_COPY_ACROSS, PST_CAP_COPY, {K_COPY}, 1},
+    {PST_CAP_UPLOAD_CONDITIONAL, PST_CAP_UPLOAD, {K_READ}, 0},
+    {PST_CAP_UPLOAD_CONDITIONAL, PST_CAP_CREATE_ONLY | PST_CAP_WRITE_IF_MATCH, {K_READ}, 0},
+    {PST_CAP_TAGS, PST_CAP_PUT | PST_CAP_UPLOAD, {K_READ}, 0},
 };
 
 static void check_caps(struct k_test *t, const struct k_store *s, uint64_t caps, const char *whose)

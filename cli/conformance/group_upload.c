@@ -331,7 +331,8 @@ void k_WRITE_019(struct k_test *t)
 
 void k_WRITE_020(struct k_test *t)
 {
-    struct k_store *s = k_need(t, K_WRITES | PST_CAP_UPLOAD | PST_CAP_CREATE_ONLY);
+    struct k_store *s = k_need(t, K_WRITES | PST_CAP_UPLOAD | PST_CAP_CREATE_ONLY |
+                                      PST_CAP_UPLOAD_CONDITIONAL);
     pst_str key = k_key(t, "created-meanwhile");
     struct k_writer w = {.store = s, .key = key, .seed = 1};
     if (!s)

@@ -362,6 +362,10 @@ static const struct {
     {PST_CAP_CANCEL_BOUNDED, "CANCEL_BOUNDED"},
     {PST_CAP_EMPTY_DIRS, "EMPTY_DIRS"},
     {PST_CAP_APPEND, "APPEND"},
+    {PST_CAP_COPY_ACROSS, "COPY_ACROSS"},
+    {PST_CAP_UPLOAD_CONDITIONAL, "UPLOAD_CONDITIONAL"},
+    {PST_CAP_VERSIONS, "VERSIONS"},
+    {PST_CAP_TAGS, "TAGS"},
 };
 
 const char *k_cap_name(uint64_t cap)

@@ -801,7 +801,7 @@ static pst_rc acme_list_page(pst_cursor *c, pst_op *op, const pst_page_args *arg
 #define ACME_CAPS                                                                                  \
     (PST_CAP_READ | PST_CAP_READ_SUFFIX | PST_CAP_READ_IF_MATCH | PST_CAP_STAT | PST_CAP_PUT |     \
      PST_CAP_CREATE_ONLY | PST_CAP_UPLOAD | PST_CAP_UPLOAD_UNORDERED | PST_CAP_REMOVE |            \
-     PST_CAP_LIST | PST_CAP_LIST_ORDERED | PST_CAP_CANCEL_BOUNDED)
+     PST_CAP_LIST | PST_CAP_LIST_ORDERED | PST_CAP_CANCEL_BOUNDED | PST_CAP_UPLOAD_CONDITIONAL)
 
 static const pst_limits acme_limits = {
     .struct_size = sizeof(acme_limits),

@@ -82,7 +82,7 @@ struct pst_backend {
      PST_CAP_UPLOAD_UNORDERED | PST_CAP_REMOVE | PST_CAP_LIST | PST_CAP_LIST_ORDERED |             \
      PST_CAP_COPY | PST_CAP_RENAME | PST_CAP_CONTAINER | PST_CAP_CLEANUP | PST_CAP_READ_IF_MATCH | \
      PST_CAP_WRITE_IF_MATCH | PST_CAP_CREATE_ONLY | PST_CAP_USER_META | PST_CAP_CONTENT_TYPE |     \
-     PST_CAP_CANCEL_BOUNDED | PST_CAP_EMPTY_DIRS)
+     PST_CAP_CANCEL_BOUNDED | PST_CAP_EMPTY_DIRS | PST_CAP_UPLOAD_CONDITIONAL)
 
 /* Of a value, user_meta_max: the file system may have room for less and then refuses. */
 #define FST_TREE_LIMITS                                                                            \

@@ -1071,7 +1071,7 @@ static pst_rc mem_list(pst_backend *b, pst_op *op, const pst_list_args *a, pst_l
      PST_CAP_UPLOAD_UNORDERED | PST_CAP_REMOVE | PST_CAP_LIST | PST_CAP_LIST_ORDERED |             \
      PST_CAP_COPY | PST_CAP_RENAME | PST_CAP_PRESIGN | PST_CAP_READ_IF_MATCH |                     \
      PST_CAP_WRITE_IF_MATCH | PST_CAP_CREATE_ONLY | PST_CAP_USER_META | PST_CAP_CONTENT_TYPE |     \
-     PST_CAP_CANCEL_BOUNDED | PST_CAP_APPEND)
+     PST_CAP_CANCEL_BOUNDED | PST_CAP_APPEND | PST_CAP_UPLOAD_CONDITIONAL)
 
 static const pst_limits limits = {
     .struct_size = sizeof(limits),

@@ -211,7 +211,7 @@ static void test_cancel__write_left_at_the_plugin_may_have_been_applied(void **s
     (void)state;
     puppet.hooks.copy = hold_copy;
     open_all(NULL);
-    assert_int_equal(pst_copy(store, object_key, PST_STR("to"), NULL, &call, NULL, &err),
+    assert_int_equal(pst_copy(store, object_key, store, PST_STR("to"), NULL, &call, NULL, &err),
                      PST_E_DEADLINE);
     assert_true(err.flags & PST_ERR_MAYBE_APPLIED);
     pst_request request = get_request(1);
@@ -417,7 +417,8 @@ static void test_get_many__first_failure_stops_those_under_way(void **state)
 {
     const pst_many_options many = {
         .struct_size = sizeof(many), .flags = PST_MANY_STOP_AT_FIRST, .max_in_flight = 2};
-    const pst_get_item items[] = {{object_key, 0, PST_UNKNOWN}, {object_key, 0, PST_UNKNOWN}};
+    const pst_get_item items[] = {{.key = object_key, .length = PST_UNKNOWN},
+                                  {.key = object_key, .length = PST_UNKNOWN}};
     pst_get_result results[2];
     pst_rc rc = PST_OK;
     pthread_t thread;
@@ -445,7 +446,7 @@ static void test_get_many__hundred_thousand_empty_ranges_need_no_stack(void **st
     assert_non_null(results);
     open_all(NULL);
     for (size_t i = 0; i < N; i++)
-        items[i] = (pst_get_item){object_key, 0, 0};
+        items[i] = (pst_get_item){.key = object_key};
     assert_int_equal(pst_get_many(store, items, N, NULL, NULL, results, NULL), PST_OK);
     pst_get_results_free(results, N);
     free(items);

@@ -217,7 +217,7 @@ static void test_pool__who_waits_without_a_limit_does_the_work(void **state)
     assert_int_equal(pst_get(store, object_key, NULL, NULL, &buffer, NULL, NULL), PST_OK);
     pst_buffer_unref(buffer);
     for (size_t i = 0; i < 50; i++)
-        items[i] = (pst_get_item){object_key, 0, PST_UNKNOWN};
+        items[i] = (pst_get_item){.key = object_key, .length = PST_UNKNOWN};
     assert_int_equal(pst_get_many(store, items, 50, &one, NULL, results, NULL), PST_OK);
     pst_get_results_free(results, 50);
     assert_int_equal(atomic_load(&n_elsewhere), 0);
@@ -500,7 +500,7 @@ static void test_remove__forgotten_key_is_a_failure(void **state)
     puppet.hooks.remove = forget_second;
     pst_context *context = puppet_context(NULL);
     pst_store *store = puppet_store(context, "puppet");
-    assert_int_equal(pst_delete_many(store, keys, 3, NULL, statuses, NULL), PST_E_INTERNAL);
+    assert_int_equal(pst_delete_many(store, keys, NULL, 3, NULL, statuses, NULL), PST_E_INTERNAL);
     assert_int_equal(statuses[0], PST_OK);
     assert_int_equal(statuses[1], PST_E_INTERNAL);
     assert_int_equal(statuses[2], PST_OK);

@@ -411,7 +411,7 @@ static void test_get_many__over_the_budget_ends(void **state)
     pst_context *context = puppet_context(&options);
     pst_store *store = puppet_store(context, "puppet");
     for (size_t i = 0; i < 16; i++)
-        items[i] = (pst_get_item){object_key, 0, PST_UNKNOWN};
+        items[i] = (pst_get_item){.key = object_key, .length = PST_UNKNOWN};
     assert_int_equal(pst_get_many(store, items, 16, &many, NULL, results, NULL), PST_OK);
     pst_stats stats = {.struct_size = sizeof(stats)};
     pst_context_stats(context, &stats);

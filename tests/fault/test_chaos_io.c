@@ -118,8 +118,9 @@ static void do_get_many(struct world *w, size_t key)
     pst_get_result results[BATCH];
 
     for (size_t i = 0; i < BATCH; i++)
-        items[i] = (pst_get_item){key_of(w, (key + i * 5) % KEYS), next(w, 2) * next(w, 3000),
-                                  next(w, 2) ? PST_UNKNOWN : next(w, 30000)};
+        items[i] = (pst_get_item){.key = key_of(w, (key + i * 5) % KEYS),
+                                  .offset = next(w, 2) * next(w, 3000),
+                                  .length = next(w, 2) ? PST_UNKNOWN : next(w, 30000)};
     begin(w, "get many");
     pst_rc rc = pst_get_many(w->store, items, BATCH, &options, NULL, results, &w->err);
     end_batch(w, rc, results);
@@ -188,7 +189,7 @@ static void do_stat(struct world *w, size_t key)
     pst_attr *attr = NULL;
 
     begin(w, "stat");
-    pst_rc rc = pst_stat(w->store, key_of(w, key), NULL, &attr, &w->err);
+    pst_rc rc = pst_stat(w->store, key_of(w, key), NULL, NULL, &attr, &w->err);
     end(w, rc, wanted_of(w, key));
     if (rc == PST_OK)
         CHECK(w, attr->size == version_size(w->held[key]));
@@ -228,7 +229,8 @@ static void do_copy(struct world *w, size_t key)
     size_t to = (key + 1 + (size_t)next(w, KEYS - 1)) % KEYS;
 
     begin(w, "copy");
-    pst_rc rc = pst_copy(w->store, key_of(w, key), key_of(w, to), NULL, NULL, NULL, &w->err);
+    pst_rc rc = pst_copy(w->store, key_of(w, key), w->store, key_of(w, to), NULL, NULL, NULL,
+                         &w->err);
     end(w, rc, wanted_of(w, key));
     settle(w, to, w->held[key], rc);
     settle(w, key, w->held[key], PST_OK);
@@ -250,7 +252,7 @@ static void do_rename(struct world *w, size_t key)
 static void do_delete(struct world *w, size_t key)
 {
     begin(w, "delete");
-    pst_rc rc = pst_delete(w->store, key_of(w, key), PST_STR(""), NULL, &w->err);
+    pst_rc rc = pst_delete(w->store, key_of(w, key), NULL, NULL, &w->err);
     end(w, rc, PST_OK);
     settle(w, key, 0, rc);
 }

@@ -79,7 +79,8 @@ static pst_rc get_into(pst_store *store)
 
 static pst_rc get_many(pst_store *store)
 {
-    const pst_get_item items[] = {{keys[0], 0, PST_UNKNOWN}, {keys[0], 10, 20}};
+    const pst_get_item items[] = {{.key = keys[0], .length = PST_UNKNOWN},
+                                  {.key = keys[0], .offset = 10, .length = 20}};
     pst_get_result results[2];
     pst_rc rc = pst_get_many(store, items, 2, NULL, NULL, results, NULL);
     pst_get_results_free(results, 2);
@@ -88,7 +89,7 @@ static pst_rc get_many(pst_store *store)
 
 static pst_rc copy(pst_store *store)
 {
-    return pst_copy(store, keys[0], keys[1], NULL, NULL, NULL, NULL);
+    return pst_copy(store, keys[0], store, keys[1], NULL, NULL, NULL, NULL);
 }
 
 static pst_rc stream(pst_store *store)
@@ -171,7 +172,7 @@ static pst_rc enqueue(pst_store *store, pst_context *context)
 static pst_rc delete_many(pst_store *store)
 {
     pst_rc statuses[2];
-    return pst_delete_many(store, keys, 2, NULL, statuses, NULL);
+    return pst_delete_many(store, keys, NULL, 2, NULL, statuses, NULL);
 }
 
 static pst_rc live_once(void)

@@ -183,6 +183,7 @@ SLOT(mem_upload_part, MEM_UPLOAD_PART, pst_upload, pst_part_args, pst_result)
 SLOT(mem_upload_commit, MEM_UPLOAD_COMMIT, pst_upload, pst_commit_args, pst_put_result)
 SLOT(mem_upload_abort, MEM_UPLOAD_ABORT, pst_upload, pst_abort_args, pst_result)
 SLOT(mem_container, MEM_CONTAINER, pst_backend, pst_container_args, pst_result)
+SLOT(mem_container_list, MEM_CONTAINER_LIST, pst_backend, pst_list_args, pst_list_result)
 SLOT(mem_presign, MEM_PRESIGN, pst_backend, pst_presign_args, pst_presign_result)
 SLOT(mem_cleanup, MEM_CLEANUP, pst_backend, pst_cleanup_args, pst_cleanup_result)
 
@@ -237,6 +238,7 @@ static const pst_backend_ops ops = {
     .upload_free = mem_upload_free,
     .container_create = mem_container,
     .container_delete = mem_container,
+    .container_list = mem_container_list,
     .presign = mem_presign,
     .cleanup = mem_cleanup,
     .dst_ready = dst_ready,
@@ -250,7 +252,8 @@ static const pst_backend_ops ops = {
      PST_CAP_REMOVE | PST_CAP_LIST | PST_CAP_LIST_ORDERED | PST_CAP_COPY | PST_CAP_RENAME |        \
      PST_CAP_CONTAINER | PST_CAP_PRESIGN | PST_CAP_CLEANUP | PST_CAP_WRITE_IF_MATCH |              \
      PST_CAP_CREATE_ONLY | PST_CAP_USER_META | PST_CAP_CONTENT_TYPE | PST_CAP_CANCEL_BOUNDED |     \
-     PST_CAP_EMPTY_DIRS)
+     PST_CAP_EMPTY_DIRS | PST_CAP_UPLOAD_CONDITIONAL | PST_CAP_READ_IF_MATCH | PST_CAP_VERSIONS |  \
+     PST_CAP_TAGS | PST_CAP_COPY_ACROSS)
 
 static const char *const schemes[] = {"mem", NULL};
 static const pst_limits no_limits = {.struct_size = sizeof(no_limits)};

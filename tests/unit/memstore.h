@@ -21,6 +21,7 @@ enum mem_slot {
     MEM_UPLOAD_COMMIT,
     MEM_UPLOAD_ABORT,
     MEM_CONTAINER,
+    MEM_CONTAINER_LIST,
     MEM_PRESIGN,
     MEM_CLEANUP,
     MEM_SLOTS
@@ -48,7 +49,8 @@ enum mem_quirk {
     MEM_OVERFILLS,     /* one entry more than asked for */
     MEM_REPEATS_TOKEN,
     MEM_LISTS_THEN_FAILS, /* with the first MEM_LIST or MEM_LIST_PAGE fault: after half the entries */
-    MEM_GIVES_NOTHING     /* OK, but no cursor and no upload */
+    MEM_GIVES_NOTHING,    /* OK, but no cursor and no upload */
+    MEM_REPEATS_VERSIONS /* the same one of a key twice */
 };
 
 struct memstore {
@@ -75,6 +77,10 @@ struct memstore {
     unsigned n_aborted, n_batch_max;
     unsigned n_parts_now, n_parts_max; /* at the plugin at once */
     uint32_t attempts_max;
+    char version[16];        /* the last that a stat, copy or remove named */
+    char from_authority[16]; /* of the last copy */
+    uint32_t stat_flags;
+    size_t n_tags;                         /* of the last put or upload */
     pst_sum put_sum, commit_sum, part_sum; /* the last of each, length 0: none */
     size_t n_src_max;
     int has_overlap; /* two attempts of one part at once, or a commit or abort beside a part */

@@ -22,6 +22,7 @@ struct pst_cursor {
     size_t prefix_len, last_len;
     uint32_t flags;
     unsigned n_pages;
+    int has_older; /* with LIST_VERSIONS: the older one of `last` is still to come */
 };
 
 void *mem_grab(size_t size)
@@ -139,6 +140,11 @@ static pst_sum first_sum(const pst_sum *sums, uint32_t n)
     return n > 0 ? sums[0] : (pst_sum){0};
 }
 
+static void note_text(pst_str text, char *to, size_t cap)
+{
+    snprintf(to, cap, "%.*s", (int)text.len, text.len ? text.ptr : "");
+}
+
 /* ---- the work --------------------------------------------------------------------------------- */
 
 static pst_rc do_stat(struct mem_job *job)
@@ -147,6 +153,8 @@ static pst_rc do_stat(struct mem_job *job)
     pst_attr *attr = job->result;
     int is_there = 0;
     size_t i = place_of(args->key, &is_there);
+    note_text(args->version, mem.version, sizeof(mem.version));
+    mem.stat_flags = args->flags;
     if (!is_there)
         return PST_E_NOT_FOUND;
     attr->kind = PST_KIND_OBJECT;
@@ -155,16 +163,19 @@ static pst_rc do_stat(struct mem_job *job)
     attr->etag_strength = PST_ETAG_STRONG;
     attr->content_type = pst_str_of(objects[i].content_type, strlen(objects[i].content_type));
     pst_sum *sum = job->op->host->op_alloc(job->op->host, job->op, sizeof(*sum));
-    pst_kv *meta = job->op->host->op_alloc(job->op->host, job->op, sizeof(*meta));
+    pst_kv *meta = job->op->host->op_alloc(job->op->host, job->op, 2 * sizeof(*meta));
     if (!sum || !meta)
         return PST_E_NO_MEMORY;
     *sum = (pst_sum){.algorithm = PST_SUM_CRC32C, .length = 4, .bytes = {1, 2, 3, 4}};
-    *meta = (pst_kv){PST_STR("colour"), PST_STR("blue")};
+    meta[0] = (pst_kv){PST_STR("colour"), PST_STR("blue")};
+    meta[1] = (pst_kv){PST_STR("stage"), PST_STR("raw")};
     attr->sums = sum;
     attr->n_sums = 1;
     attr->sum_stride = sizeof(*sum);
     attr->user_meta = meta;
     attr->n_user_meta = 1;
+    attr->tags = meta + 1;
+    attr->n_tags = 1;
     return PST_OK;
 }
 
@@ -198,6 +209,7 @@ static pst_rc do_put(struct mem_job *job)
     snprintf(object->content_type, sizeof(object->content_type), "%.*s",
              (int)args->attr->content_type.len, args->attr->content_type.ptr);
     mem.put_sum = first_sum(args->sums, args->n_sums);
+    mem.n_tags = args->attr->n_tags;
     if (args->n_src > mem.n_src_max)
         mem.n_src_max = args->n_src;
     answer_put(job->op, object, job->result);
@@ -209,9 +221,14 @@ static pst_rc do_copy(struct mem_job *job)
     const pst_copy_args *args = job->args;
     int is_there = 0;
     size_t i = place_of(args->from, &is_there);
+    note_text(args->from_version, mem.version, sizeof(mem.version));
+    note_text(args->from_authority, mem.from_authority, sizeof(mem.from_authority));
     pst_rc rc = check_condition(args->to, args->flags, args->if_match);
     if (!is_there)
         return PST_E_NOT_FOUND;
+    if (args->from_if_match.len > 0 &&
+        check_condition(args->from, 0, args->from_if_match) != PST_OK)
+        return PST_E_PRECONDITION;
     if (rc != PST_OK)
         return rc;
     size_t size = objects[i].size;
@@ -242,6 +259,8 @@ static pst_rc do_remove(struct mem_job *job)
         int is_there = 0;
         pst_str key = args->keys[i];
         size_t at = place_of(key, &is_there);
+        note_text(args->versions ? args->versions[i] : pst_str_of(NULL, 0), mem.version,
+                  sizeof(mem.version));
         result->status[i] = check_condition(key, 0, args->if_match);
         if (result->status[i] != PST_OK)
             continue;
@@ -270,7 +289,7 @@ struct listing {
     unsigned n_page;
     char entries[64][sizeof(pst_entry) + 64];
     unsigned n;
-    char groups[64][64];
+    int has_older; /* in: of `after`; out: of `last` */
     pst_str last;
 };
 
@@ -297,9 +316,35 @@ static pst_rc emit(struct listing *listing, unsigned from, unsigned n)
                                              (const pst_entry *)(void *)packed, n, stride);
 }
 
+/* Each object has two versions: the newest, and before it a delete marker. A page may end between them.
+ * Returns 1 when something is left. */
+static int collect_versions(struct listing *listing)
+{
+    for (size_t i = 0; i < n_objects; i++) {
+        pst_str key = {objects[i].key, objects[i].key_len};
+        int order = compare(key.ptr, key.len, listing->after.ptr, listing->after.len);
+        if (!is_below(key, listing->prefix) || order < 0 || (order == 0 && !listing->has_older))
+            continue;
+        for (int older = order == 0; older < 2; older++) {
+            pst_entry entry = {.key = key,
+                               .flags = older ? PST_ENTRY_DELETE_MARKER : PST_ENTRY_LATEST};
+            entry.version = older && mem.quirk != MEM_REPEATS_VERSIONS ? PST_STR("1")
+                                                                       : PST_STR("2");
+            if (listing->n == listing->max)
+                return 1;
+            listing->last = key;
+            listing->has_older = !older;
+            add_entry(listing, &entry);
+        }
+    }
+    return 0;
+}
+
 /* Fills entries with at most listing->max; returns 1 when something is left. */
 static int collect(struct listing *listing)
 {
+    if (listing->flags & PST_LIST_VERSIONS)
+        return collect_versions(listing);
     for (size_t i = 0; i < n_objects; i++) {
         pst_str key = {objects[i].key, objects[i].key_len};
         pst_entry entry = {.key = key, .size = objects[i].size, .mtime_ns = 42};
@@ -445,6 +490,7 @@ static pst_rc do_list_page(struct mem_job *job, int must_fail)
     listing->flags = cursor->flags;
     listing->max = args->max_entries;
     listing->n_page = cursor->n_pages;
+    listing->has_older = cursor->has_older;
     pst_rc rc = list_one_page(listing, must_fail, &has_more);
     if (rc == PST_OK) {
         cursor->n_pages++;
@@ -453,6 +499,7 @@ static pst_rc do_list_page(struct mem_job *job, int must_fail)
             mem_drop(cursor->last);
             cursor->last = last;
             cursor->last_len = listing->last.len;
+            cursor->has_older = listing->has_older;
         }
         result->flags = has_more ? 0 : PST_PAGE_LAST;
     }
@@ -484,6 +531,7 @@ static pst_rc do_upload_open(struct mem_job *job)
         return rc;
     pst_upload *upload = mem_grab(sizeof(*upload));
     upload->key = pst_str_of(dup_bytes(args->key), args->key.len);
+    mem.n_tags = args->attr->n_tags;
     snprintf(upload->content_type, sizeof(upload->content_type), "%.*s",
              (int)args->attr->content_type.len, args->attr->content_type.ptr);
     mem.n_uploads++;
@@ -550,6 +598,18 @@ void mem_upload_free(pst_upload *upload)
 
 /* ---- the rest --------------------------------------------------------------------------------- */
 
+/* Two containers, one to a page. */
+static pst_rc do_container_list(struct mem_job *job)
+{
+    const pst_list_args *args = job->args;
+    pst_list_result *result = job->result;
+    const pst_host *host = job->op->host;
+    const pst_entry entry = {.key = args->page_token.len ? PST_STR("aaa") : PST_STR("box")};
+    if (args->page_token.len == 0)
+        result->next_token = PST_STR("2");
+    return host->list_emit(host, job->op, &entry, 1, sizeof(entry));
+}
+
 static pst_rc do_presign(struct mem_job *job)
 {
     const pst_presign_args *args = job->args;
@@ -602,6 +662,8 @@ pst_rc mem_perform(struct mem_job *job, int must_fail)
         return PST_OK;
     case MEM_CONTAINER:
         return ((const pst_container_args *)job->args)->name.len == 0 ? PST_E_EXISTS : PST_OK;
+    case MEM_CONTAINER_LIST:
+        return do_container_list(job);
     case MEM_PRESIGN:
         return do_presign(job);
     case MEM_CLEANUP:

@@ -92,7 +92,7 @@ static void test_put__gathers_its_pieces_and_reports_what_is_stored(void **state
     assert_int_equal(result.etag_strength, PST_ETAG_STRONG);
     assert_int_equal(mem.put_sum.algorithm, PST_SUM_CRC32C);
     assert_memory_equal(mem.put_sum.bytes, "\xe3\x06\x92\x83", 4);
-    assert_int_equal(pst_stat(store, str("a key\n%#?"), NULL, &seen, NULL), PST_OK);
+    assert_int_equal(pst_stat(store, str("a key\n%#?"), NULL, NULL, &seen, NULL), PST_OK);
     assert_int_equal(seen->content_type.len, 6);
     pst_attr_free(seen);
 }
@@ -374,7 +374,7 @@ static void test_stat__hands_out_every_attribute_in_one_block(void **state)
 {
     pst_attr *attr = NULL;
     memstore_add("k", 5);
-    assert_int_equal(pst_stat(store_of(state), str("k"), NULL, &attr, NULL), PST_OK);
+    assert_int_equal(pst_stat(store_of(state), str("k"), NULL, NULL, &attr, NULL), PST_OK);
     assert_int_equal(attr->struct_size, sizeof(*attr));
     assert_int_equal(attr->size, 5);
     assert_int_equal(attr->mtime_ns, PST_TIME_UNKNOWN);
@@ -392,7 +392,7 @@ static void test_stat__what_is_missing_is_named(void **state)
 {
     pst_error err = PST_ERROR_INIT;
     pst_attr *attr = NULL;
-    assert_int_equal(pst_stat(store_of(state), str("no\nthing"), NULL, &attr, &err),
+    assert_int_equal(pst_stat(store_of(state), str("no\nthing"), NULL, NULL, &attr, &err),
                      PST_E_NOT_FOUND);
     assert_null(attr);
     assert_string_equal(err.message, "STAT mem://box/no\\nthing: not found");
@@ -404,12 +404,13 @@ static void test_calls__a_container_that_is_missing_is_named(void **state)
     pst_error err = PST_ERROR_INIT;
     pst_attr *attr = NULL;
     mem.fault[MEM_STAT] = gone;
-    assert_int_equal(pst_stat(store_of(state), str("k"), NULL, &attr, &err), PST_E_NOT_FOUND);
+    assert_int_equal(pst_stat(store_of(state), str("k"), NULL, NULL, &attr, &err), PST_E_NOT_FOUND);
     assert_string_equal(err.message, "STAT mem://box/k: the container \"box\" does not exist");
     assert_int_equal(err.flags, PST_ERR_NO_CONTAINER);
     mem.fault[MEM_COPY] = gone; /* which of two it is the plugin knows */
-    assert_int_equal(pst_copy(store_of(state), str("k"), str("l"), NULL, NULL, NULL, &err),
-                     PST_E_NOT_FOUND);
+    assert_int_equal(
+        pst_copy(store_of(state), str("k"), store_of(state), str("l"), NULL, NULL, NULL, &err),
+        PST_E_NOT_FOUND);
     assert_null(strstr(err.message, "does not exist"));
 }
 
@@ -420,7 +421,7 @@ static void test_stat__a_timeout_leaves_the_operation_behind(void **state)
     const pst_call call = {.struct_size = sizeof(call), .timeout_ms = 20};
     mem.mode[MEM_STAT] = MEM_HOLD;
     mem.ignores_cancel = 1;
-    assert_int_equal(pst_stat(store_of(state), str("k"), &call, &attr, &err), PST_E_DEADLINE);
+    assert_int_equal(pst_stat(store_of(state), str("k"), NULL, &call, &attr, &err), PST_E_DEADLINE);
     memstore_release();
 }
 
@@ -448,24 +449,28 @@ static void test_copy__keeps_attributes_or_replaces_them(void **state)
     const pst_iov src = iov("12");
     const pst_attr text = {.struct_size = sizeof(text), .content_type = PST_STR("text/plain")};
     const pst_attr json = {.struct_size = sizeof(json), .content_type = PST_STR("a/json")};
-    pst_write_options options = {.struct_size = sizeof(options), .attr = &text};
+    const pst_write_options written = {.struct_size = sizeof(written), .attr = &text};
+    pst_copy_options options = {.struct_size = sizeof(options), .attr = &json};
     pst_write_result result = {.struct_size = sizeof(result)};
     pst_attr *seen = NULL;
-    assert_int_equal(pst_put(store, str("a"), &src, 1, &options, NULL, NULL, NULL), PST_OK);
-    assert_int_equal(pst_copy(store, str("a"), str("b"), NULL, NULL, &result, NULL), PST_OK);
+    assert_int_equal(pst_put(store, str("a"), &src, 1, &written, NULL, NULL, NULL), PST_OK);
+    assert_int_equal(pst_copy(store, str("a"), store, str("b"), NULL, NULL, &result, NULL), PST_OK);
     assert_int_equal(result.size, 2);
-    assert_int_equal(pst_stat(store, str("b"), NULL, &seen, NULL), PST_OK);
+    assert_int_equal(pst_stat(store, str("b"), NULL, NULL, &seen, NULL), PST_OK);
     assert_memory_equal(seen->content_type.ptr, "text/plain", 10);
     pst_attr_free(seen);
-    options.attr = &json;
-    assert_int_equal(pst_copy(store, str("a"), str("b"), &options, NULL, NULL, NULL), PST_OK);
-    assert_int_equal(pst_stat(store, str("b"), NULL, &seen, NULL), PST_OK);
+    assert_int_equal(pst_copy(store, str("a"), store, str("b"), &options, NULL, NULL, NULL),
+                     PST_OK);
+    assert_int_equal(pst_stat(store, str("b"), NULL, NULL, &seen, NULL), PST_OK);
     assert_memory_equal(seen->content_type.ptr, "a/json", 6);
     pst_attr_free(seen);
     options.flags = PST_WRITE_CREATE_ONLY;
-    assert_int_equal(pst_copy(store, str("a"), str("b"), &options, NULL, NULL, NULL), PST_E_EXISTS);
-    assert_int_equal(pst_copy(store, str("a"), str(""), NULL, NULL, NULL, NULL), PST_E_INVALID);
-    assert_int_equal(pst_copy(store, str("x"), str("y"), NULL, NULL, NULL, NULL), PST_E_NOT_FOUND);
+    assert_int_equal(pst_copy(store, str("a"), store, str("b"), &options, NULL, NULL, NULL),
+                     PST_E_EXISTS);
+    assert_int_equal(pst_copy(store, str("a"), store, str(""), NULL, NULL, NULL, NULL),
+                     PST_E_INVALID);
+    assert_int_equal(pst_copy(store, str("x"), store, str("y"), NULL, NULL, NULL, NULL),
+                     PST_E_NOT_FOUND);
 }
 
 static void test_rename__moves_and_is_never_repeated(void **state)
@@ -488,7 +493,7 @@ static void test_calls__a_store_that_cannot_says_so_before_any_io(void **state)
     uint64_t n = 0, bytes = 0;
     mem.caps = PST_CAP_READ;
     pst_store *store = store_of(state);
-    assert_int_equal(pst_copy(store, str("a"), str("b"), NULL, NULL, NULL, &err),
+    assert_int_equal(pst_copy(store, str("a"), store, str("b"), NULL, NULL, NULL, &err),
                      PST_E_UNIMPLEMENTED);
     assert_string_equal(err.message,
                         "COPY mem://box/a: mem://box cannot copy objects: read and write instead");
@@ -498,7 +503,7 @@ static void test_calls__a_store_that_cannot_says_so_before_any_io(void **state)
     assert_int_equal(pst_container_create(store, str("a"), NULL, &err), PST_E_UNIMPLEMENTED);
     assert_int_equal(pst_cleanup(store, str(""), 0, 0, NULL, &n, &bytes, &err),
                      PST_E_UNIMPLEMENTED);
-    assert_int_equal(pst_delete(store, str("a"), str(""), NULL, &err), PST_E_UNIMPLEMENTED);
+    assert_int_equal(pst_delete(store, str("a"), NULL, NULL, &err), PST_E_UNIMPLEMENTED);
     assert_int_equal(pst_delete_prefix(store, str("a"), NULL, &n, &err), PST_E_UNIMPLEMENTED);
     assert_int_equal(pst_put(store, str("a"), NULL, 0, NULL, NULL, NULL, &err),
                      PST_E_UNIMPLEMENTED);
@@ -547,6 +552,7 @@ static pst_rc run_everything(pst_store *store)
     const pst_kv meta = {PST_STR("a"), PST_STR("b")};
     const pst_attr attr = {.struct_size = sizeof(attr), .user_meta = &meta, .n_user_meta = 1};
     const pst_write_options options = {.struct_size = sizeof(options), .attr = &attr};
+    const pst_copy_options copy = {.struct_size = sizeof(copy), .attr = &attr};
     const pst_str keys[] = {str("x"), str("y"), str("z")};
     const pst_call call = {.struct_size = sizeof(call), .timeout_ms = 60000};
     pst_rc statuses[3];
@@ -557,15 +563,15 @@ static pst_rc run_everything(pst_store *store)
     if (rc == PST_OK)
         rc = pst_put(store, str("y"), &src, 1, &options, &call, NULL, NULL); /* by a writer */
     if (rc == PST_OK)
-        rc = pst_copy(store, str("x"), str("z"), &options, NULL, NULL, NULL);
+        rc = pst_copy(store, str("x"), store, str("z"), &copy, NULL, NULL, NULL);
     if (rc == PST_OK)
-        rc = pst_stat(store, str("x"), NULL, &seen, NULL);
+        rc = pst_stat(store, str("x"), NULL, NULL, &seen, NULL);
     pst_attr_free(seen);
     if (rc == PST_OK)
         rc = pst_presign(store, str("x"), str("PUT"), 1, NULL, &url, NULL);
     free(url);
     if (rc == PST_OK)
-        rc = pst_delete_many(store, keys, 3, NULL, statuses, NULL);
+        rc = pst_delete_many(store, keys, NULL, 3, NULL, statuses, NULL);
     if (rc == PST_OK)
         rc = pst_put(store, str("x"), &src, 1, NULL, NULL, NULL, NULL);
     if (rc == PST_OK)
@@ -603,7 +609,7 @@ static void test_calls__a_fork_child_opens_the_store_anew(void **state)
     pid_t child = fork();
     if (child == 0) {
         pst_attr *attr = NULL;
-        pst_rc rc = pst_stat(store, str("k"), NULL, &attr, NULL);
+        pst_rc rc = pst_stat(store, str("k"), NULL, NULL, &attr, NULL);
         _exit(rc == PST_OK && attr->size == 4 ? 0 : 1);
     }
     int status = -1;

@@ -170,13 +170,13 @@ static void test_call__without_a_limit_needs_no_other_thread(void **state)
     memstore_add("object", 1000);
     pst_context *context = memstore_context(64 * MIB);
     pst_store *store = memstore_open(context);
-    assert_int_equal(pst_stat(store, key, NULL, &attr, NULL), PST_OK);
+    assert_int_equal(pst_stat(store, key, NULL, NULL, &attr, NULL), PST_OK);
     pst_attr_free(attr);
     assert_int_equal(pst_put(store, key, NULL, 0, NULL, NULL, NULL, NULL), PST_OK);
     assert_int_equal(threads_of(context), 1); /* the reactor */
 
     const pst_call limited = {.struct_size = sizeof(limited), .timeout_ms = 60000};
-    assert_int_equal(pst_stat(store, key, &limited, &attr, NULL), PST_OK);
+    assert_int_equal(pst_stat(store, key, NULL, &limited, &attr, NULL), PST_OK);
     pst_attr_free(attr);
     assert_int_equal(threads_of(context), 2); /* the caller must be able to leave */
     pst_store_free(store);

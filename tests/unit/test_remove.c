@@ -58,15 +58,16 @@ static void assert_says(const pst_error *err, const char *what)
 static void test_delete__takes_exactly_this_key(void **state)
 {
     pst_store *store = store_of(state);
-    const pst_str none = {NULL, 0};
+    const pst_delete_options other = {.struct_size = sizeof(other), .if_match = PST_STR("v9")};
+    const pst_delete_options own = {.struct_size = sizeof(own), .if_match = PST_STR("v2")};
     memstore_add("foo", 1);
     memstore_add("foobar", 1);
-    assert_int_equal(pst_delete(store, str("foo"), none, NULL, NULL), PST_OK);
+    assert_int_equal(pst_delete(store, str("foo"), NULL, NULL, NULL), PST_OK);
     assert_int_equal(memstore_find("foo", NULL), -1);
     assert_int_equal(memstore_find("foobar", NULL), 1);
-    assert_int_equal(pst_delete(store, str("foo"), none, NULL, NULL), PST_OK);
-    assert_int_equal(pst_delete(store, str("foobar"), str("v9"), NULL, NULL), PST_E_PRECONDITION);
-    assert_int_equal(pst_delete(store, str("foobar"), str("v2"), NULL, NULL), PST_OK);
+    assert_int_equal(pst_delete(store, str("foo"), NULL, NULL, NULL), PST_OK);
+    assert_int_equal(pst_delete(store, str("foobar"), &other, NULL, NULL), PST_E_PRECONDITION);
+    assert_int_equal(pst_delete(store, str("foobar"), &own, NULL, NULL), PST_OK);
 }
 
 static void add_many(unsigned n, pst_str *keys)
@@ -87,7 +88,7 @@ static void test_delete_many__sends_batches_as_large_as_the_store_takes(void **s
     mem.mode[MEM_REMOVE] = MEM_POOL;
     pst_store *store = store_of(state);
     add_many(100, keys);
-    assert_int_equal(pst_delete_many(store, keys, 100, NULL, statuses, NULL), PST_OK);
+    assert_int_equal(pst_delete_many(store, keys, NULL, 100, NULL, statuses, NULL), PST_OK);
     assert_int_equal(mem.n_batch_max, 7);
     assert_int_equal(mem.calls[MEM_REMOVE], 15);
     assert_int_equal(memstore_count(), 0);
@@ -101,11 +102,11 @@ static void test_delete_many__without_a_limit_a_thousand_go_at_once(void **state
     static pst_rc statuses[2500];
     pst_store *store = store_of(state);
     add_many(2500, keys);
-    assert_int_equal(pst_delete_many(store, keys, 2500, NULL, statuses, NULL), PST_OK);
+    assert_int_equal(pst_delete_many(store, keys, NULL, 2500, NULL, statuses, NULL), PST_OK);
     assert_int_equal(mem.n_batch_max, 1000);
     assert_int_equal(mem.calls[MEM_REMOVE], 3);
     assert_int_equal(memstore_count(), 0);
-    assert_int_equal(pst_delete_many(store, keys, 0, NULL, NULL, NULL), PST_OK);
+    assert_int_equal(pst_delete_many(store, keys, NULL, 0, NULL, NULL, NULL), PST_OK);
 }
 
 static void test_delete_many__each_key_has_its_own_status(void **state)
@@ -118,7 +119,7 @@ static void test_delete_many__each_key_has_its_own_status(void **state)
     mem.failing_key = "c";
     mem.failing_times = 100;
     mem.failing_rc = PST_E_DENIED;
-    assert_int_equal(pst_delete_many(store_of(state), keys, 4, NULL, statuses, &err),
+    assert_int_equal(pst_delete_many(store_of(state), keys, NULL, 4, NULL, statuses, &err),
                      PST_E_INVALID);
     assert_int_equal(statuses[0], PST_OK);
     assert_int_equal(statuses[1], PST_E_INVALID);
@@ -137,7 +138,7 @@ static void test_delete_many__a_key_that_fails_for_the_moment_is_sent_again(void
     mem.failing_key = "b";
     mem.failing_times = 2;
     mem.failing_rc = PST_E_UNAVAILABLE;
-    assert_int_equal(pst_delete_many(store_of(state), keys, 3, NULL, statuses, NULL), PST_OK);
+    assert_int_equal(pst_delete_many(store_of(state), keys, NULL, 3, NULL, statuses, NULL), PST_OK);
     assert_int_equal(mem.calls[MEM_REMOVE], 3);
     assert_int_equal(memstore_count(), 0);
 }
@@ -151,7 +152,7 @@ static void test_delete_many__a_key_that_goes_on_failing_is_reported(void **stat
     mem.failing_key = "b";
     mem.failing_times = 100;
     mem.failing_rc = PST_E_UNAVAILABLE;
-    assert_int_equal(pst_delete_many(store_of(state), keys, 2, &call, statuses, &err),
+    assert_int_equal(pst_delete_many(store_of(state), keys, NULL, 2, &call, statuses, &err),
                      PST_E_UNAVAILABLE);
     assert_int_equal(mem.calls[MEM_REMOVE], 2);
     assert_int_equal(statuses[0], PST_OK);
@@ -164,7 +165,8 @@ static void test_delete_many__a_batch_that_fails_fails_its_keys(void **state)
     const pst_str keys[] = {str("a"), str("b"), str("c"), str("d")};
     mem.limits.remove_batch_max = 2;
     mem.fault[MEM_REMOVE] = (struct mem_fault){2, 1, PST_E_DENIED, 0, 0};
-    assert_int_equal(pst_delete_many(store_of(state), keys, 4, NULL, statuses, NULL), PST_E_DENIED);
+    assert_int_equal(pst_delete_many(store_of(state), keys, NULL, 4, NULL, statuses, NULL),
+                     PST_E_DENIED);
     assert_int_equal(statuses[0], PST_OK);
     assert_int_equal(statuses[1], PST_OK);
     assert_int_equal(statuses[2], PST_E_DENIED);
@@ -181,7 +183,8 @@ static void test_delete_many__cut_short_it_leaves_its_batches_behind(void **stat
     mem.ignores_cancel = 1;
     pst_store *store = store_of(state);
     add_many(100, keys);
-    assert_int_equal(pst_delete_many(store, keys, 100, &call, statuses, NULL), PST_E_DEADLINE);
+    assert_int_equal(pst_delete_many(store, keys, NULL, 100, &call, statuses, NULL),
+                     PST_E_DEADLINE);
     for (unsigned i = 0; i < 100; i++)
         assert_int_equal(statuses[i], PST_E_DEADLINE);
     memstore_release();

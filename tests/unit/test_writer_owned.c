@@ -403,7 +403,8 @@ static void test_owned__attributes_conditions_and_results_hold_on_every_way(void
         assert_string_equal(result.checksum, checksum);
         assert_int_equal(result.n_parts, i < 3 ? 0 : 3);
         assert_int_equal(
-            pst_stat(((struct fixture *)*state)->store, PST_STR("k"), NULL, &found, NULL), PST_OK);
+            pst_stat(((struct fixture *)*state)->store, PST_STR("k"), NULL, NULL, &found, NULL),
+            PST_OK);
         assert_memory_equal(found->content_type.ptr, "text/plain", 10);
         pst_attr_free(found);
 

@@ -85,6 +85,7 @@ pub const PST_CAP_CREATE_ONLY: u64 = 1 << 16;
 pub const PST_CAP_USER_META: u64 = 1 << 17;
 pub const PST_CAP_CONTENT_TYPE: u64 = 1 << 18;
 pub const PST_CAP_CANCEL_BOUNDED: u64 = 1 << 19;
+pub const PST_CAP_UPLOAD_CONDITIONAL: u64 = 1 << 23;
 
 c_struct! { PstStr = pst_str, 16 {
     0 ptr: *const u8,

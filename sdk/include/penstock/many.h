@@ -11,6 +11,7 @@ extern "C" {
 typedef struct pst_get_item {
     pst_str key;
     uint64_t offset, length; /* length PST_UNKNOWN: to the end */
+    pst_str version;         /* empty: the latest */
 } pst_get_item;
 
 typedef struct pst_get_result {

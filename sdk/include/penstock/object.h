@@ -30,7 +30,7 @@ extern "C" {
 typedef struct pst_read_options {
     uint32_t struct_size, flags;
     pst_str if_match;         /* an etag; else PRECONDITION */
-    pst_str version;          /* one old version, where the provider keeps them */
+    pst_str version;          /* one of the versions that the store keeps; empty: the latest */
     uint64_t part_bytes;      /* length of the ranges after the first; 0: 1 to 16 MiB, adapted */
     uint32_t max_in_flight;   /* ranges at once; 0: 1 to 64, adapted */
     uint32_t hedge_after_ms;  /* ask a second time for a range that takes longer; 0: never. At most
@@ -112,13 +112,15 @@ PST_API PST_NODISCARD pst_rc pst_get_range_with_validation(pst_store *store, pst
                                                            const pst_call *call, pst_buffer **out,
                                                            pst_read_info *info, pst_error *err);
 
+/* A condition is kept or refused, never dropped: where the store cannot hold it for an object in parts,
+ * one request carries the whole object, and what does not fit is refused before a byte is sent. */
 #define PST_WRITE_CREATE_ONLY 1u /* EXISTS when the key is there */
 typedef struct pst_write_options {
     uint32_t struct_size, flags;
     uint64_t size_hint;        /* writer: bytes it will be given; 0 or PST_UNKNOWN if not known */
     uint64_t part_bytes;       /* writer: 0: from the store's limits, the hint and the budget */
     pst_str if_match;          /* replace only this content; else PRECONDITION */
-    const pst_attr *attr;      /* content type, encoding, user metadata; NULL for none */
+    const pst_attr *attr;      /* content type, encoding, user metadata, tags...; NULL for none */
     uint32_t sums;             /* 1 << PST_SUM_*: compute and hand to the store */
     uint32_t max_in_flight;    /* writer: parts on their way at once; 0: 4 */
     int32_t zstd_level;        /* 1 to 22 compresses, 0 does not; anything else is INVALID */
@@ -149,8 +151,15 @@ PST_API PST_NODISCARD pst_rc pst_put(pst_store *store, pst_str key, const pst_io
                                      const pst_call *call, pst_write_result *result,
                                      pst_error *err);
 
-/* Read the attributes. Ownership: pst_attr_free(*out). Errors: NOT_FOUND. */
-PST_API PST_NODISCARD pst_rc pst_stat(pst_store *store, pst_str key, const pst_call *call,
+#define PST_LOOK_SUMS 1u /* also checksums that cost the store an effort, those of parts included */
+typedef struct pst_stat_options {
+    uint32_t struct_size, flags;
+    pst_str version; /* empty: the latest */
+} pst_stat_options;
+
+/* Read the attributes; `options` may be NULL. Ownership: pst_attr_free(*out). Errors: NOT_FOUND. */
+PST_API PST_NODISCARD pst_rc pst_stat(pst_store *store, pst_str key,
+                                      const pst_stat_options *options, const pst_call *call,
                                       pst_attr **out, pst_error *err);
 PST_API void pst_attr_free(pst_attr *attr);
 
@@ -158,13 +167,22 @@ PST_API void pst_attr_free(pst_attr *attr);
 PST_API PST_NODISCARD pst_rc pst_exists(pst_store *store, pst_str key, const pst_call *call,
                                         int *exists, pst_error *err);
 
-/* Delete exactly this key; a key that is not there is OK. `if_match` may be empty. */
-PST_API PST_NODISCARD pst_rc pst_delete(pst_store *store, pst_str key, pst_str if_match,
-                                        const pst_call *call, pst_error *err);
+typedef struct pst_delete_options {
+    uint32_t struct_size, flags;
+    pst_str if_match; /* only this content; else PRECONDITION */
+    pst_str version;  /* this version for good; empty: the key, where old versions may stay */
+} pst_delete_options;
 
-/* Delete many keys in batches. `statuses` (n_keys) gets a code for each; returns the first failure,
- * with the number of failures in the message. */
-PST_API PST_NODISCARD pst_rc pst_delete_many(pst_store *store, const pst_str *keys, size_t n_keys,
+/* Delete exactly this key; a key that is not there is OK. `options` may be NULL. */
+PST_API PST_NODISCARD pst_rc pst_delete(pst_store *store, pst_str key,
+                                        const pst_delete_options *options, const pst_call *call,
+                                        pst_error *err);
+
+/* Delete many keys in batches; `versions` has one for each key, which may be empty, or is NULL.
+ * `statuses` (n_keys) gets a code for each; returns the first failure, with the number of failures in
+ * the message. */
+PST_API PST_NODISCARD pst_rc pst_delete_many(pst_store *store, const pst_str *keys,
+                                             const pst_str *versions, size_t n_keys,
                                              const pst_call *call, pst_rc *statuses,
                                              pst_error *err);
 
@@ -174,15 +192,26 @@ PST_API PST_NODISCARD pst_rc pst_delete_prefix(pst_store *store, pst_str prefix,
                                                const pst_call *call, uint64_t *n_deleted,
                                                pst_error *err);
 
-/* Copy within the store. options->attr replaces the attributes, NULL keeps the source's.
- * Errors: NOT_FOUND, EXISTS, PRECONDITION, UNIMPLEMENTED. */
-PST_API PST_NODISCARD pst_rc pst_copy(pst_store *store, pst_str from, pst_str to,
-                                      const pst_write_options *options, const pst_call *call,
-                                      pst_write_result *result, pst_error *err);
+typedef struct pst_copy_options {
+    uint32_t struct_size, flags; /* PST_WRITE_CREATE_ONLY, of the target */
+    pst_str if_match;            /* replace only this content of the target; else PRECONDITION */
+    pst_str from_if_match;       /* copy only this content of the source; else PRECONDITION */
+    pst_str from_version;        /* a version of the source; empty: the latest */
+    const pst_attr *attr;        /* the target's attributes; NULL keeps the source's */
+    void *reserved0;
+} pst_copy_options;
+
+/* Copy by the store's own means, within one store or from one that differs from it in its authority
+ * alone (same plugin, same options). `options` and `result` may be NULL.
+ * Errors: NOT_FOUND, EXISTS, PRECONDITION; UNIMPLEMENTED where it cannot: read and write instead. */
+PST_API PST_NODISCARD pst_rc pst_copy(pst_store *from_store, pst_str from, pst_store *to_store,
+                                      pst_str to, const pst_copy_options *options,
+                                      const pst_call *call, pst_write_result *result,
+                                      pst_error *err);
 
 /* Rename in one step, as the store can. Errors: UNIMPLEMENTED where it cannot: copy and delete. */
 PST_API PST_NODISCARD pst_rc pst_rename(pst_store *store, pst_str from, pst_str to,
-                                        const pst_write_options *options, const pst_call *call,
+                                        const pst_copy_options *options, const pst_call *call,
                                         pst_error *err);
 
 /* Create or delete a container: a bucket, or on file:// the directory `name`. An empty name stands

@@ -19,17 +19,18 @@ typedef struct pst_request {
     uint32_t struct_size, kind; /* PST_REQ_* */
     uint64_t user_data;         /* comes back in the event */
     uint64_t offset, length;
-    uint64_t timeout_ms;   /* 0: none */
-    uint32_t flags;        /* PST_READ_* or PST_WRITE_* */
-    uint32_t max_attempts; /* 0: the context's */
-    pst_store *store;      /* a reference is kept until the event */
-    void *reserved0;
+    uint64_t timeout_ms;       /* 0: none */
+    uint32_t flags;            /* PST_READ_* or PST_WRITE_* */
+    uint32_t max_attempts;     /* 0: the context's */
+    pst_store *store;          /* a reference is kept until the event */
+    pst_store *from;           /* COPY: the store of `key`, as pst_copy; NULL: `store` */
     pst_str key, to, if_match; /* copied at submit */
+    pst_str version;           /* GET, STAT, DELETE, and of the source of COPY; copied */
     const pst_iov *dst; /* GET: array copied, its memory is the operation's until the event */
     size_t n_dst;
     const pst_iov *src; /* PUT: likewise */
     size_t n_src;
-    const pst_attr *attr; /* PUT: copied; may be NULL */
+    const pst_attr *attr; /* PUT, COPY: copied; may be NULL */
     /* With these two the queue may let go of dst and src memory late: release runs once, on any
      * thread, when nothing touches it any more. Without, the event waits for that. */
     void (*release)(void *arg);

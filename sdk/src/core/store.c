@@ -20,6 +20,7 @@ struct pst_store {
     struct pst_core *cached_in; /* the core whose list it is in; compared, never followed */
     pst_store *next;            /* in that list */
     char *scheme, *authority, *identity;
+    const char *resolved; /* the end of `identity`: the options, whatever their source */
     size_t authority_len;
     pst_kv *options; /* as given */
     size_t n_options;
@@ -79,15 +80,18 @@ static int copy_options(pst_store *store, const pst_kv *options, size_t n)
     return 1;
 }
 
-static char *make_identity(const pst_store *store, const char *resolved)
+static int make_identity(pst_store *store, const char *resolved)
 {
     /* The authority goes last but one and is preceded by its length: no two stores read alike. */
     size_t size = strlen(store->scheme) + store->authority_len + strlen(resolved) + 32;
     char *text = malloc(size);
-    if (text)
-        snprintf(text, size, "%s:%zu:%s:%s", store->scheme, store->authority_len, store->authority,
-                 resolved);
-    return text;
+    if (!text)
+        return 0;
+    int n = snprintf(text, size, "%s:%zu:%s:%s", store->scheme, store->authority_len,
+                     store->authority, resolved);
+    store->identity = text;
+    store->resolved = text + (size_t)n - strlen(resolved);
+    return 1;
 }
 
 static pst_store *new_store(pst_context *context, const pst_uri *uri, const pst_kv *options,
@@ -199,9 +203,7 @@ pst_rc pst_store_open(pst_context *context, pst_str uri, const pst_kv *options, 
         return rc;
 
     store = new_store(context, &parts, options, n_options);
-    if (store)
-        store->identity = make_identity(store, resolved.identity);
-    if (!store || !store->identity) {
+    if (!store || !make_identity(store, resolved.identity)) {
         rc = pst_fail(err, PST_E_NO_MEMORY, "out of memory");
         goto out;
     }
@@ -271,6 +273,17 @@ pst_rc pst_store_port(pst_store *store, struct pst_port **out, pst_error *err)
 pst_context *pst_store_context(pst_store *store)
 {
     return store->context;
+}
+
+int pst_store_is_alike(const pst_store *a, const pst_store *b)
+{
+    return a->context == b->context && strcmp(a->scheme, b->scheme) == 0 &&
+           strcmp(a->resolved, b->resolved) == 0;
+}
+
+pst_str pst_store_authority(const pst_store *store)
+{
+    return pst_str_of(store->authority, store->authority_len);
 }
 
 pst_store *pst_store_ref(pst_store *store)

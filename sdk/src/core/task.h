@@ -40,6 +40,7 @@ enum pst_slot {
     PST_SLOT_UPLOAD_ABORT,
     PST_SLOT_CONTAINER_CREATE,
     PST_SLOT_CONTAINER_DELETE,
+    PST_SLOT_CONTAINER_LIST,
     PST_SLOT_PRESIGN,
     PST_SLOT_CLEANUP
 };
@@ -63,7 +64,7 @@ struct pst_task {
         pst_put_args put;   /* put and upload_open */
         pst_copy_args copy; /* copy and rename */
         pst_remove_args remove;
-        pst_list_args list; /* list and list_open */
+        pst_list_args list; /* list, list_open and container_list */
         pst_page_args page;
         pst_part_args part;
         pst_commit_args commit;

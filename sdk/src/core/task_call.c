@@ -31,6 +31,7 @@ const char *pst_slot_name(enum pst_slot slot)
         [PST_SLOT_UPLOAD_ABORT] = "PUT abort",
         [PST_SLOT_CONTAINER_CREATE] = "CREATE CONTAINER",
         [PST_SLOT_CONTAINER_DELETE] = "DELETE CONTAINER",
+        [PST_SLOT_CONTAINER_LIST] = "LIST CONTAINERS",
         [PST_SLOT_PRESIGN] = "PRESIGN",
         [PST_SLOT_CLEANUP] = "CLEANUP",
     };
@@ -91,6 +92,7 @@ void pst_task_reset(struct pst_task *task)
         break;
     case PST_SLOT_LIST:
     case PST_SLOT_LIST_PAGE:
+    case PST_SLOT_CONTAINER_LIST:
         task->result.list.struct_size = sizeof(task->result.list);
         break;
     case PST_SLOT_LIST_OPEN:
@@ -177,6 +179,8 @@ pst_rc pst_task_call(struct pst_task *task)
         return CALL(container_create, backend, container, none);
     case PST_SLOT_CONTAINER_DELETE:
         return CALL(container_delete, backend, container, none);
+    case PST_SLOT_CONTAINER_LIST:
+        return CALL(container_list, backend, list, list);
     case PST_SLOT_PRESIGN:
         return CALL(presign, backend, presign, presign);
     case PST_SLOT_CLEANUP:

@@ -38,6 +38,17 @@ static void copy_sums(struct block *block, const pst_attr *from, pst_attr *to)
     to->sum_stride = sizeof(*sums);
 }
 
+/* The texts of `n` pairs; `to` has room for the pairs, or is NULL while counting. */
+static const pst_kv *copy_pairs(struct block *block, const pst_kv *from, size_t n, pst_kv *to)
+{
+    for (size_t i = 0; i < n; i++) {
+        pst_kv copy = {copy_str(block, from[i].key), copy_str(block, from[i].value)};
+        if (to)
+            to[i] = copy;
+    }
+    return n > 0 ? to : NULL;
+}
+
 /* Lay the copy out in `block`, or only count where block->at is NULL. */
 static void copy_attr(struct block *block, const pst_attr *from)
 {
@@ -49,13 +60,9 @@ static void copy_attr(struct block *block, const pst_attr *from)
     to->struct_size = sizeof(*to);
     copy_sums(block, from, to);
     pst_kv *meta = take(block, from->n_user_meta * sizeof(*meta));
-    to->user_meta = from->n_user_meta ? meta : NULL;
-    for (size_t i = 0; i < from->n_user_meta; i++) {
-        pst_kv copy = {copy_str(block, from->user_meta[i].key),
-                       copy_str(block, from->user_meta[i].value)};
-        if (meta)
-            meta[i] = copy;
-    }
+    pst_kv *tags = take(block, from->n_tags * sizeof(*tags));
+    to->user_meta = copy_pairs(block, from->user_meta, from->n_user_meta, meta);
+    to->tags = copy_pairs(block, from->tags, from->n_tags, tags);
     to->etag = copy_str(block, from->etag);
     to->version = copy_str(block, from->version);
     to->content_type = copy_str(block, from->content_type);

@@ -59,7 +59,7 @@ struct pst_list {
     struct walk *walk;
     struct pst_task *task; /* on its way, or ended and not looked at */
     uint32_t generation;
-    int uses_tokens, is_at_end;
+    int of_containers, uses_tokens, is_at_end;
     size_t n_taken; /* of walk->page, by pst_list_next */
     pst_rc broken;
     pst_error why;
@@ -228,9 +228,16 @@ static void forget_task(struct pst_list *list)
 /* Which slot comes next. */
 static enum pst_slot next_slot(const struct pst_list *list)
 {
+    if (list->of_containers)
+        return PST_SLOT_CONTAINER_LIST;
     if (list->uses_tokens)
         return PST_SLOT_LIST;
     return list->walk->cursor ? PST_SLOT_LIST_PAGE : PST_SLOT_LIST_OPEN;
+}
+
+static const char *name_of(const struct pst_list *list)
+{
+    return pst_slot_name(list->of_containers ? PST_SLOT_CONTAINER_LIST : PST_SLOT_LIST);
 }
 
 static pst_rc break_list(struct pst_list *list, pst_rc rc, const char *why, pst_error *err)
@@ -239,7 +246,7 @@ static pst_rc break_list(struct pst_list *list, pst_rc rc, const char *why, pst_
         pst_fail(&list->why, rc, "%s", why);
     else
         pst_error_copy(&list->why, &list->walk->page.why);
-    pst_fail_at(list->walk->port, "LIST", list->walk->prefix, rc, &list->why, &list->why);
+    pst_fail_at(list->walk->port, name_of(list), list->walk->prefix, rc, &list->why, &list->why);
     list->broken = rc;
     pst_error_copy(err, &list->why);
     return rc;
@@ -270,7 +277,7 @@ static pst_rc take_token(struct pst_list *list, pst_error *err)
         return break_list(list, PST_E_INTERNAL, "the plugin gave the same token twice", err);
     char *token = malloc(next.len);
     if (!token)
-        return pst_fail_at(walk->port, "LIST", walk->prefix, PST_E_NO_MEMORY, NULL, err);
+        return pst_fail_at(walk->port, name_of(list), walk->prefix, PST_E_NO_MEMORY, NULL, err);
     memcpy(token, next.ptr, next.len);
     free(walk->token);
     walk->token = token;
@@ -326,7 +333,7 @@ static pst_rc fetch(struct pst_list *list, const pst_call *call, const struct ps
         if (rc == PST_OK)
             rc = wait_for_task(list, limit);
         if (rc != PST_OK)
-            return pst_fail_at(walk->port, "LIST", walk->prefix, rc, NULL, err);
+            return pst_fail_at(walk->port, name_of(list), walk->prefix, rc, NULL, err);
         rc = walk->locked.rc;
         enum pst_slot slot = list->task->slot;
         int is_void = is_leftover && rc != PST_OK; /* its own call gave up on it: ask again */
@@ -347,7 +354,8 @@ static pst_rc fetch(struct pst_list *list, const pst_call *call, const struct ps
 static pst_rc check_options(const struct pst_port *port, const pst_list_options *options,
                             pst_error *err)
 {
-    const uint32_t known = PST_LISTING_RECURSIVE | PST_LISTING_UNORDERED | PST_LISTING_EMPTY_DIRS;
+    const uint32_t known = PST_LISTING_RECURSIVE | PST_LISTING_UNORDERED | PST_LISTING_EMPTY_DIRS |
+                           PST_LISTING_VERSIONS;
     int is_unordered = (options->flags & PST_LISTING_UNORDERED) != 0;
     if (options->flags & ~known)
         return pst_fail(err, PST_E_INVALID, "unknown flags 0x%x", (unsigned)options->flags);
@@ -355,7 +363,10 @@ static pst_rc check_options(const struct pst_port *port, const pst_list_options 
         return pst_fail(err, PST_E_INVALID, "at most %u entries a page", PAGE_ENTRIES_MAX);
     if (is_unordered && options->start_after.len > 0)
         return pst_fail(err, PST_E_UNIMPLEMENTED, "start_after needs order, not UNORDERED");
-    return pst_verb_need(port, PST_CAP_LIST | (is_unordered ? 0 : PST_CAP_LIST_ORDERED), err);
+    return pst_verb_need(port,
+                         PST_CAP_LIST | (is_unordered ? 0 : PST_CAP_LIST_ORDERED) |
+                             (options->flags & PST_LISTING_VERSIONS ? PST_CAP_VERSIONS : 0),
+                         err);
 }
 
 static void set_rules(struct walk *walk, const pst_list_options *options)
@@ -368,19 +379,38 @@ static void set_rules(struct walk *walk, const pst_list_options *options)
     walk->rules.after = walk->start_after;
     walk->rules.is_first = 1;
     walk->rules.is_ordered = !(options->flags & PST_LISTING_UNORDERED);
+    walk->rules.has_versions = (options->flags & PST_LISTING_VERSIONS) != 0;
     walk->rules.max_entries = max;
     walk->flags = (options->flags & PST_LISTING_RECURSIVE ? PST_LIST_RECURSIVE : 0) |
-                  (options->flags & PST_LISTING_UNORDERED ? PST_LIST_UNORDERED : 0);
+                  (options->flags & PST_LISTING_UNORDERED ? PST_LIST_UNORDERED : 0) |
+                  (options->flags & PST_LISTING_VERSIONS ? PST_LIST_VERSIONS : 0);
     /* A store without directories has none that are empty. */
     if ((options->flags & PST_LISTING_EMPTY_DIRS) && (port->info.caps & PST_CAP_EMPTY_DIRS))
         walk->flags |= PST_LIST_EMPTY_DIRS;
+}
+
+static pst_rc new_list(struct pst_port *port, pst_str prefix, const pst_list_options *options,
+                       pst_list **out, pst_error *err)
+{
+    struct pst_list *list = calloc(1, sizeof(*list));
+    if (list)
+        list->walk = new_walk(port, prefix, options->start_after);
+    if (!list || !list->walk) {
+        free(list);
+        return pst_fail(err, PST_E_NO_MEMORY, "out of memory");
+    }
+    set_rules(list->walk, options);
+    list->generation = port->core->generation;
+    list->uses_tokens = !port->loaded->ops.list_open;
+    list->why.struct_size = sizeof(list->why);
+    *out = list;
+    return PST_OK;
 }
 
 pst_rc pst_list_open(pst_store *store, pst_str prefix, const pst_list_options *options,
                      pst_list **out, pst_error *err)
 {
     struct pst_port *port = NULL;
-    struct pst_list *list = NULL;
     pst_list_options own;
     *out = NULL;
     pst_rc rc = pst_options_take(&own, sizeof(own), options, err);
@@ -389,24 +419,33 @@ pst_rc pst_list_open(pst_store *store, pst_str prefix, const pst_list_options *o
     if (rc != PST_OK)
         return rc;
     rc = check_options(port, &own, err);
+    if (rc == PST_OK)
+        rc = new_list(port, prefix, &own, out, err);
+    if (rc != PST_OK)
+        pst_fail_at(port, pst_slot_name(PST_SLOT_LIST), prefix, rc, err, err);
+    pst_port_unref(port);
+    return rc;
+}
+
+pst_rc pst_container_list(pst_store *store, pst_str prefix, pst_list **out, pst_error *err)
+{
+    static const pst_list_options options = {.struct_size = sizeof(options),
+                                             .flags = PST_LISTING_UNORDERED};
+    struct pst_port *port = NULL;
+    *out = NULL;
+    pst_rc rc = pst_store_port(store, &port, err);
+    if (rc != PST_OK)
+        return rc;
+    rc = pst_verb_need(port, PST_CAP_CONTAINER, err);
+    if (rc == PST_OK && !port->loaded->ops.container_list)
+        rc = pst_fail(err, PST_E_UNIMPLEMENTED, "%s cannot list containers", port->uri);
+    if (rc == PST_OK)
+        rc = new_list(port, prefix, &options, out, err);
     if (rc == PST_OK) {
-        list = calloc(1, sizeof(*list));
-        if (list)
-            list->walk = new_walk(port, prefix, own.start_after);
-        if (!list || !list->walk) {
-            free(list);
-            list = NULL;
-            rc = pst_fail(err, PST_E_NO_MEMORY, "out of memory");
-        }
-    }
-    if (rc == PST_OK) {
-        set_rules(list->walk, &own);
-        list->generation = port->core->generation;
-        list->uses_tokens = !port->loaded->ops.list_open;
-        list->why.struct_size = sizeof(list->why);
-        *out = list;
+        (*out)->of_containers = (*out)->uses_tokens = 1;
+        (*out)->walk->flags = 0;
     } else {
-        pst_fail_at(port, "LIST", prefix, rc, err, err);
+        pst_fail_at(port, pst_slot_name(PST_SLOT_CONTAINER_LIST), prefix, rc, err, err);
     }
     pst_port_unref(port);
     return rc;

@@ -1,4 +1,4 @@
-/* manage.c - copy, rename, containers, presign, cleanup: one task each, started, waited for, done.
+/* manage.c - containers, presign, cleanup: one task each, started, waited for, done.
  *
  * None of them uses memory of the caller: what the task needs is copied into it, so a call that is
  * cancelled returns at once and leaves the rest to the task. */
@@ -8,66 +8,8 @@
 #include <penstock/object.h>
 
 #include "core/error.h"
-#include "io/attr.h"
 #include "io/call.h"
-#include "io/outcome.h"
 #include "io/verb.h"
-
-/* ---- copy and rename -------------------------------------------------------------------------- */
-
-static int fill_copy(struct pst_task *task, pst_str from, pst_str to,
-                     const struct pst_write_plan *plan)
-{
-    pst_copy_args *args = &task->args.copy;
-    args->struct_size = sizeof(*args);
-    args->flags = plan->flags | (plan->has_attr ? PST_COPY_REPLACE_ATTR : 0);
-    args->attr = pst_attr_keep(task, &plan->attr);
-    return args->attr && pst_task_keep_str(task, from, &args->from) &&
-           pst_task_keep_str(task, to, &args->to) &&
-           pst_task_keep_str(task, plan->options.if_match, &args->if_match);
-}
-
-static pst_rc move_within(pst_store *store, enum pst_slot slot, uint64_t caps, pst_str from,
-                          pst_str to, const pst_write_options *options, const pst_call *call,
-                          pst_write_result *result, pst_error *err)
-{
-    struct pst_task *task = NULL;
-    struct pst_write_plan plan;
-    pst_write_result own = {.struct_size = sizeof(own)};
-    pst_rc rc = pst_verb_begin(store, slot, caps, from, 0, &task, err);
-    if (rc != PST_OK)
-        return rc;
-    rc = pst_verb_check_key(task->port, to, err);
-    if (rc == PST_OK)
-        rc = pst_write_plan_init(task->port, options, &plan, err);
-    if (rc == PST_OK && plan.options.zstd_level != 0)
-        rc = pst_fail(err, PST_E_INVALID, "a copy within the store is not compressed");
-    if (rc == PST_OK && !fill_copy(task, from, to, &plan))
-        rc = pst_fail(err, PST_E_NO_MEMORY, "out of memory");
-    if (rc != PST_OK) {
-        pst_fail_at(task->port, pst_slot_name(slot), from, rc, err, err);
-    } else {
-        rc = pst_call_run(task, from, call, 0, err);
-        if (rc == PST_OK) {
-            pst_outcome_take(&task->result.put, &own);
-            pst_outcome_give(&own, result);
-        }
-    }
-    pst_task_unref(task);
-    return rc;
-}
-
-pst_rc pst_copy(pst_store *store, pst_str from, pst_str to, const pst_write_options *options,
-                const pst_call *call, pst_write_result *result, pst_error *err)
-{
-    return move_within(store, PST_SLOT_COPY, PST_CAP_COPY, from, to, options, call, result, err);
-}
-
-pst_rc pst_rename(pst_store *store, pst_str from, pst_str to, const pst_write_options *options,
-                  const pst_call *call, pst_error *err)
-{
-    return move_within(store, PST_SLOT_RENAME, PST_CAP_RENAME, from, to, options, call, NULL, err);
-}
 
 /* ---- containers ------------------------------------------------------------------------------- */
 

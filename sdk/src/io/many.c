@@ -57,11 +57,17 @@ static void drop(struct many *many)
 
 static void on_done(struct pst_get *get, pst_rc rc);
 
+static pst_rc check_item(const struct pst_port *port, const pst_get_item *item, pst_error *err)
+{
+    pst_rc rc = pst_verb_check_key(port, item->key, err);
+    return rc == PST_OK ? pst_verb_check_version(port, item->version, err) : rc;
+}
+
 /* An item that was refused before it was read, or for which there is no memory. */
 static void fail_item(struct many *many, const pst_get_item *item, pst_get_result *result)
 {
     pst_error error = PST_ERROR_INIT;
-    result->status = pst_verb_check_key(many->port, item->key, &error);
+    result->status = check_item(many->port, item, &error);
     if (result->status == PST_OK)
         result->status = pst_fail(&error, PST_E_NO_MEMORY, "out of memory");
     pst_fail_at(many->port, "GET", item->key, result->status, &error, &error);
@@ -80,6 +86,7 @@ static struct pst_get *take_item_locked(struct lane *lane)
         const struct pst_get_spec spec = {
             .port = many->port,
             .key = item->key,
+            .version = item->version,
             .offset = item->offset,
             .length = item->length,
             .max_attempts = many->max_attempts,
@@ -90,7 +97,7 @@ static struct pst_get *take_item_locked(struct lane *lane)
             .crew = many,
         };
         pst_get_result *result = &many->locked.results[lane->item];
-        result->status = pst_verb_check_key(many->port, item->key, NULL);
+        result->status = check_item(many->port, item, NULL);
         lane->get = result->status == PST_OK ? pst_get_new(&spec) : NULL;
         if (lane->get) {
             atomic_fetch_add(&many->refs, 1);

@@ -132,15 +132,33 @@ pst_rc pst_put(pst_store *store, pst_str key, const pst_iov *src, size_t n_src,
     return rc;
 }
 
-pst_rc pst_stat(pst_store *store, pst_str key, const pst_call *call, pst_attr **out, pst_error *err)
+static pst_rc check_stat(const struct pst_port *port, const pst_stat_options *options,
+                         pst_error *err)
+{
+    if (options->flags & ~PST_LOOK_SUMS)
+        return pst_fail(err, PST_E_INVALID, "unknown flags 0x%x", (unsigned)options->flags);
+    return pst_verb_check_version(port, options->version, err);
+}
+
+pst_rc pst_stat(pst_store *store, pst_str key, const pst_stat_options *options,
+                const pst_call *call, pst_attr **out, pst_error *err)
 {
     struct pst_task *task = NULL;
+    pst_stat_options own;
     *out = NULL;
     pst_rc rc = pst_verb_begin(store, PST_SLOT_STAT, PST_CAP_STAT, key, 0, &task, err);
     if (rc != PST_OK)
         return rc;
-    task->args.stat.struct_size = sizeof(task->args.stat);
-    if (pst_task_keep_str(task, key, &task->args.stat.key)) {
+    pst_stat_args *args = &task->args.stat;
+    args->struct_size = sizeof(*args);
+    rc = pst_options_take(&own, sizeof(own), options, err);
+    if (rc == PST_OK)
+        rc = check_stat(task->port, &own, err);
+    if (rc != PST_OK) {
+        pst_fail_at(task->port, pst_slot_name(task->slot), key, rc, err, err);
+    } else if (pst_task_keep_str(task, key, &args->key) &&
+               pst_task_keep_str(task, own.version, &args->version)) {
+        args->flags = own.flags & PST_LOOK_SUMS ? PST_STAT_SUMS : 0;
         rc = pst_call_run(task, key, call, 0, err);
         if (rc == PST_OK && !(*out = pst_attr_dup(&task->result.stat)))
             rc = pst_call_fail(task, key, PST_E_NO_MEMORY, err);
@@ -155,7 +173,7 @@ pst_rc pst_exists(pst_store *store, pst_str key, const pst_call *call, int *exis
 {
     pst_attr *attr = NULL;
     *exists = 0;
-    pst_rc rc = pst_stat(store, key, call, &attr, err);
+    pst_rc rc = pst_stat(store, key, NULL, call, &attr, err);
     if (attr)
         *exists = attr->kind == PST_KIND_OBJECT;
     pst_attr_free(attr);

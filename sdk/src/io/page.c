@@ -129,6 +129,18 @@ static pst_rc fault_of(struct pst_page *page, const char *what, pst_str key, pst
     return page->fault;
 }
 
+/* Another version of the key before, or another look at it: one that the page before ended with. */
+static int is_other_version(const struct pst_page *page, const struct pst_page_rules *rules,
+                            const pst_entry *entry)
+{
+    const pst_entry *before = page->n > 0 ? &page->entries[page->n - 1] : NULL;
+    if (!rules->has_versions || (!before && rules->is_first) || entry->kind != PST_KIND_OBJECT)
+        return 0;
+    return !before || before->version.len != entry->version.len ||
+           (entry->version.len > 0 &&
+            memcmp(before->version.ptr, entry->version.ptr, entry->version.len) != 0);
+}
+
 static pst_rc check_entry(struct pst_page *page, const struct pst_page_rules *rules,
                           const pst_entry *entry)
 {
@@ -140,7 +152,8 @@ static pst_rc check_entry(struct pst_page *page, const struct pst_page_rules *ru
         return PST_OK;
     int is_first = page->n == 0;
     pst_str before = is_first ? rules->after : page->entries[page->n - 1].key;
-    if (before.len == 0 || pst_key_compare(entry->key, before) > 0)
+    int order = before.len > 0 ? pst_key_compare(entry->key, before) : 1;
+    if (order > 0 || (order == 0 && is_other_version(page, rules, entry)))
         return PST_OK;
     /* With start_after "a/x" the group "a/" may hold keys that come after it. */
     if (is_first && rules->is_first && entry->kind == PST_KIND_PREFIX &&

@@ -18,9 +18,10 @@ struct pst_page {
 /* What every entry must obey. */
 struct pst_page_rules {
     pst_str prefix;
-    pst_str after;  /* keys must be greater; at first start_after */
-    int is_ordered; /* ... and in byte order */
-    int is_first;   /* `after` is start_after: the group that holds it may come */
+    pst_str after;    /* keys must be greater; at first start_after */
+    int is_ordered;   /* ... and in byte order */
+    int is_first;     /* `after` is start_after: the group that holds it may come */
+    int has_versions; /* the entry before may be another version of the same key */
     size_t max_entries;
 };
 

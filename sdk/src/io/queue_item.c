@@ -19,6 +19,7 @@
 #include "core/error.h"
 #include "core/fault.h"
 #include "io/attr.h"
+#include "io/copy.h"
 #include "io/outcome.h"
 #include "io/queue_state.h"
 #include "io/retry.h"
@@ -292,6 +293,7 @@ static pst_rc make_get(struct pst_item *item, const pst_request *request, pst_er
         .port = item->port,
         .key = request->key,
         .if_match = request->if_match,
+        .version = request->version,
         .offset = request->offset,
         .length = request->length,
         .flags = request->flags,
@@ -402,38 +404,45 @@ static pst_rc make_put(struct pst_item *item, const pst_request *request, pst_er
 
 static pst_rc make_copy(struct pst_item *item, const pst_request *request, pst_error *err)
 {
-    struct pst_write_plan plan;
-    pst_copy_args *args = &item->task->args.copy;
-    const pst_write_options options = {.struct_size = sizeof(options),
-                                       .flags = request->flags,
-                                       .if_match = request->if_match,
-                                       .attr = request->attr};
-    pst_rc rc = pst_write_plan_init(item->port, &options, &plan, err);
-    if (rc == PST_OK)
-        rc = pst_verb_check_key(item->port, request->to, err);
-    if (rc != PST_OK)
-        return rc;
+    const pst_copy_options options = {.struct_size = sizeof(options),
+                                      .flags = request->flags,
+                                      .if_match = request->if_match,
+                                      .from_version = request->version,
+                                      .attr = request->attr};
+    pst_store *from = request->from ? request->from : request->store;
+    pst_rc rc = pst_copy_fill(item->task, from, item->key, request->store, request->to, &options,
+                              err);
+    if (rc == PST_OK && from != request->store)
+        item->key = item->task->args.copy.to; /* what lies in the store that an error names */
+    return rc;
+}
+
+static pst_rc make_stat(struct pst_item *item, const pst_request *request)
+{
+    pst_stat_args *args = &item->task->args.stat;
     args->struct_size = sizeof(*args);
-    args->flags = plan.flags | (plan.has_attr ? PST_COPY_REPLACE_ATTR : 0);
-    args->from = item->key;
-    args->attr = pst_attr_keep(item->task, &plan.attr);
-    if (!args->attr || !pst_task_keep_str(item->task, request->to, &args->to) ||
-        !pst_task_keep_str(item->task, request->if_match, &args->if_match))
-        return PST_E_NO_MEMORY;
-    return PST_OK;
+    args->key = item->key;
+    return pst_task_keep_str(item->task, request->version, &args->version)
+               ? (pst_rc)PST_OK
+               : (pst_rc)PST_E_NO_MEMORY;
 }
 
 static pst_rc make_delete(struct pst_item *item, const pst_request *request)
 {
+    pst_str version;
     struct pst_task *task = item->task;
     static const pst_rc unfilled = PST_E_INTERNAL;
     task->args.remove = (pst_remove_args){.struct_size = sizeof(task->args.remove), .n_keys = 1};
     task->args.remove.keys = pst_task_keep(task, &item->key, sizeof(item->key));
     task->result.remove.status = pst_task_keep(task, &unfilled, sizeof(unfilled));
     if (!task->args.remove.keys || !task->result.remove.status ||
-        !pst_task_keep_str(task, request->if_match, &task->args.remove.if_match))
+        !pst_task_keep_str(task, request->if_match, &task->args.remove.if_match) ||
+        !pst_task_keep_str(task, request->version, &version))
         return PST_E_NO_MEMORY;
-    return PST_OK;
+    if (version.len > 0)
+        task->args.remove.versions = pst_task_keep(task, &version, sizeof(version));
+    return version.len == 0 || task->args.remove.versions ? (pst_rc)PST_OK
+                                                          : (pst_rc)PST_E_NO_MEMORY;
 }
 
 static pst_rc make_task(struct pst_item *item, const pst_request *request, pst_error *err)
@@ -462,9 +471,7 @@ static pst_rc make_task(struct pst_item *item, const pst_request *request, pst_e
         return make_copy(item, request, err);
     if (request->kind == PST_REQ_DELETE)
         return make_delete(item, request);
-    item->task->args.stat.struct_size = sizeof(item->task->args.stat);
-    item->task->args.stat.key = item->key;
-    return PST_OK;
+    return make_stat(item, request);
 }
 
 static void init_item(struct pst_item *item, struct pst_queue *queue, const pst_request *request)
@@ -501,6 +508,10 @@ pst_rc pst_item_new(struct pst_queue *queue, const pst_request *given, struct ps
     rc = pst_store_port(request.store, &item->port, err);
     if (rc == PST_OK)
         rc = pst_verb_check_key(item->port, request.key, err);
+    if (rc == PST_OK)
+        rc = pst_verb_check_version(item->port, request.version, err);
+    if (rc == PST_OK && request.kind == PST_REQ_PUT && request.version.len > 0)
+        rc = pst_fail(err, PST_E_INVALID, "what is written cannot choose its version");
     if (rc == PST_OK && request.kind == PST_REQ_GET)
         rc = make_get(item, &request, err);
     else if (rc == PST_OK)

@@ -112,6 +112,8 @@ pst_rc pst_read_take_options(const pst_read_options *given, struct pst_get_spec 
                       (unsigned long long)spec->part_bytes, (unsigned long long)budget_bytes);
     if (rc == PST_OK)
         rc = pst_verb_check_key(spec->port, spec->key, err);
+    if (rc == PST_OK)
+        rc = pst_verb_check_version(spec->port, spec->version, err);
     return rc == PST_OK ? rc : pst_fail_at(spec->port, "GET", spec->key, rc, err, err);
 }
 

@@ -43,7 +43,7 @@ struct batch {
 /* What the caller's thread knows. */
 struct removal {
     struct pst_port *port;
-    const pst_str *keys;
+    const pst_str *keys, *versions; /* versions: NULL or one for each key */
     size_t n_keys;
     pst_str if_match;
     pst_call call; /* of this library's size */
@@ -103,25 +103,37 @@ static void on_end(struct pst_task *task, pst_rc rc)
     drop_run(run);
 }
 
-static int copy_keys(struct pst_task *task, const struct removal *removal, const size_t *indices,
-                     size_t n)
+/* Copy those of `from` at `indices` into the task. NULL for lack of memory. */
+static pst_str *copy_strs(struct pst_task *task, const pst_str *from, const size_t *indices,
+                          size_t n)
 {
     size_t bytes = 0;
     for (size_t i = 0; i < n; i++)
-        bytes += removal->keys[indices[i]].len;
-    pst_str *keys = pst_task_keep(task, NULL, n * sizeof(*keys));
+        bytes += from[indices[i]].len;
+    pst_str *to = pst_task_keep(task, NULL, n * sizeof(*to));
     char *text = pst_task_keep(task, NULL, bytes);
-    if (!keys || !text)
-        return 0;
+    if (!to || !text)
+        return NULL;
     for (size_t i = 0; i < n; i++) {
-        pst_str from = removal->keys[indices[i]];
-        memcpy(text, from.ptr, from.len);
-        keys[i] = pst_str_of(text, from.len);
-        text += from.len;
+        pst_str one = from[indices[i]];
+        if (one.len > 0)
+            memcpy(text, one.ptr, one.len);
+        to[i] = pst_str_of(text, one.len);
+        text += one.len;
     }
-    task->args.remove.struct_size = sizeof(task->args.remove);
-    task->args.remove.keys = keys;
-    task->args.remove.n_keys = n;
+    return to;
+}
+
+static int copy_keys(struct pst_task *task, const struct removal *removal, const size_t *indices,
+                     size_t n)
+{
+    pst_remove_args *args = &task->args.remove;
+    args->struct_size = sizeof(*args);
+    args->keys = copy_strs(task, removal->keys, indices, n);
+    args->versions = removal->versions ? copy_strs(task, removal->versions, indices, n) : NULL;
+    args->n_keys = n;
+    if (!args->keys || (removal->versions && !args->versions))
+        return 0;
     return pst_task_keep_str(task, removal->if_match, &task->args.remove.if_match);
 }
 
@@ -344,6 +356,9 @@ static void choose_keys(struct removal *removal)
     for (size_t i = 0; i < removal->n_keys; i++) {
         pst_error why = PST_ERROR_INIT;
         removal->statuses[i] = pst_verb_check_key(removal->port, removal->keys[i], &why);
+        if (removal->statuses[i] == PST_OK && removal->versions)
+            removal->statuses[i] = pst_verb_check_version(removal->port, removal->versions[i],
+                                                          &why);
         if (removal->statuses[i] != PST_OK) {
             note_failure(removal, i, &why);
         } else {
@@ -353,10 +368,12 @@ static void choose_keys(struct removal *removal)
     }
 }
 
-static pst_rc remove_keys(pst_store *store, const pst_str *keys, size_t n_keys, pst_str if_match,
-                          const pst_call *call, pst_rc *statuses, pst_error *err)
+static pst_rc remove_keys(pst_store *store, const pst_str *keys, const pst_str *versions,
+                          size_t n_keys, pst_str if_match, const pst_call *call, pst_rc *statuses,
+                          pst_error *err)
 {
     struct removal removal = {.keys = keys,
+                              .versions = versions,
                               .n_keys = n_keys,
                               .if_match = if_match,
                               .statuses = statuses,
@@ -397,18 +414,25 @@ out:
 
 /* ---- the calls -------------------------------------------------------------------------------- */
 
-pst_rc pst_delete(pst_store *store, pst_str key, pst_str if_match, const pst_call *call,
-                  pst_error *err)
+pst_rc pst_delete(pst_store *store, pst_str key, const pst_delete_options *options,
+                  const pst_call *call, pst_error *err)
 {
+    pst_delete_options own;
     pst_rc status = PST_OK;
-    return remove_keys(store, &key, 1, if_match, call, &status, err);
+    pst_rc rc = pst_options_take(&own, sizeof(own), options, err);
+    if (rc == PST_OK && own.flags != 0)
+        rc = pst_fail(err, PST_E_INVALID, "unknown flags 0x%x", (unsigned)own.flags);
+    if (rc != PST_OK)
+        return rc;
+    return remove_keys(store, &key, own.version.len > 0 ? &own.version : NULL, 1, own.if_match,
+                       call, &status, err);
 }
 
-pst_rc pst_delete_many(pst_store *store, const pst_str *keys, size_t n_keys, const pst_call *call,
-                       pst_rc *statuses, pst_error *err)
+pst_rc pst_delete_many(pst_store *store, const pst_str *keys, const pst_str *versions,
+                       size_t n_keys, const pst_call *call, pst_rc *statuses, pst_error *err)
 {
     pst_error_clear(err);
     if (n_keys == 0)
         return PST_OK;
-    return remove_keys(store, keys, n_keys, pst_str_of(NULL, 0), call, statuses, err);
+    return remove_keys(store, keys, versions, n_keys, pst_str_of(NULL, 0), call, statuses, err);
 }

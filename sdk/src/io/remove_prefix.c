@@ -38,7 +38,7 @@ static pst_rc delete_page(pst_store *store, const pst_entry *entries, size_t n,
             keys[n_keys++] = entries[i].key;
     }
     if (keys && statuses)
-        rc = pst_delete_many(store, keys, n_keys, call, statuses, err);
+        rc = pst_delete_many(store, keys, NULL, n_keys, call, statuses, err);
     else
         pst_fail(err, rc, "out of memory");
     for (size_t i = 0; keys && statuses && i < n_keys; i++)

@@ -40,13 +40,18 @@ static const struct {
     {PST_CAP_LIST_ORDERED, "list in key order: ask for it unordered"},
     {PST_CAP_COPY, "copy objects: read and write instead"},
     {PST_CAP_RENAME, "rename objects: copy and delete instead"},
-    {PST_CAP_CONTAINER, "create or delete containers"},
+    {PST_CAP_CONTAINER, "create, delete or list containers"},
     {PST_CAP_PRESIGN, "presign URLs"},
     {PST_CAP_CLEANUP, "clean up after writers"},
+    {PST_CAP_READ_IF_MATCH, "read on the condition of an etag"},
     {PST_CAP_WRITE_IF_MATCH, "replace an object on the condition of its etag"},
     {PST_CAP_CREATE_ONLY, "write on the condition that the key is free"},
     {PST_CAP_USER_META, "keep user metadata"},
     {PST_CAP_CONTENT_TYPE, "keep content type, encoding and the like"},
+    {PST_CAP_COPY_ACROSS, "copy from another container: read and write instead"},
+    {PST_CAP_UPLOAD_CONDITIONAL, "write on a condition"},
+    {PST_CAP_VERSIONS, "read, delete or list old versions"},
+    {PST_CAP_TAGS, "keep tags"},
 };
 
 pst_rc pst_verb_need(const struct pst_port *port, uint64_t caps, pst_error *err)
@@ -69,6 +74,11 @@ pst_rc pst_verb_check_key(const struct pst_port *port, pst_str key, pst_error *e
         return pst_fail(err, PST_E_INVALID, "the key has %zu bytes, the store takes %u", key.len,
                         (unsigned)port->limits.key_max);
     return PST_OK;
+}
+
+pst_rc pst_verb_check_version(const struct pst_port *port, pst_str version, pst_error *err)
+{
+    return version.len > 0 ? pst_verb_need(port, PST_CAP_VERSIONS, err) : (pst_rc)PST_OK;
 }
 
 pst_rc pst_verb_begin(pst_store *store, enum pst_slot slot, uint64_t caps, pst_str key,
@@ -99,10 +109,16 @@ static pst_rc check_attr(const struct pst_port *port, const pst_attr *attr, pst_
         caps |= PST_CAP_CONTENT_TYPE;
     if (attr->n_user_meta > 0)
         caps |= PST_CAP_USER_META;
+    if (attr->n_tags > 0)
+        caps |= PST_CAP_TAGS;
     for (size_t i = 0; i < attr->n_user_meta; i++) {
         if (attr->user_meta[i].key.len == 0)
             return pst_fail(err, PST_E_INVALID, "user metadata with an empty name");
         meta_bytes += attr->user_meta[i].key.len + attr->user_meta[i].value.len;
+    }
+    for (size_t i = 0; i < attr->n_tags; i++) {
+        if (attr->tags[i].key.len == 0)
+            return pst_fail(err, PST_E_INVALID, "a tag with an empty name");
     }
     if (port->limits.user_meta_max > 0 && meta_bytes > port->limits.user_meta_max)
         return pst_fail(err, PST_E_INVALID, "user metadata has %llu bytes, the store takes %u",

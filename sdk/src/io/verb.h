@@ -17,6 +17,9 @@ pst_rc pst_verb_need(const struct pst_port *port, uint64_t caps, pst_error *err)
 /* INVALID for a key that is empty or longer than the store takes. */
 pst_rc pst_verb_check_key(const struct pst_port *port, pst_str key, pst_error *err);
 
+/* UNIMPLEMENTED for a version of a store that keeps none. An empty one is the latest. */
+pst_rc pst_verb_check_version(const struct pst_port *port, pst_str version, pst_error *err);
+
 /* Get at the store, check `caps` and the key, and make a task. Ownership: pst_task_unref.
  * With PST_VERB_ANY_KEY the key may be empty. */
 #define PST_VERB_ANY_KEY 1u

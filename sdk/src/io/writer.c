@@ -57,9 +57,15 @@ static pst_rc new_writer(struct pst_port *port, pst_str key, const struct pst_wr
         writer->max_in_flight = 1;
     writer->wants_crc32c = plan->wants_crc32c;
     writer->is_conditional = plan->flags != 0 || plan->options.if_match.len > 0;
+    writer->is_held_to_put = writer->is_conditional && writer->can_upload &&
+                             !(port->info.caps & PST_CAP_UPLOAD_CONDITIONAL);
+    if (writer->is_held_to_put)
+        writer->can_upload = 0;
     writer->kept_last = &writer->kept;
     writer->error.struct_size = sizeof(writer->error);
     writer->result.struct_size = sizeof(writer->result);
+    if (rc == PST_OK && writer->is_held_to_put && !writer->can_put)
+        rc = pst_verb_need(port, PST_CAP_UPLOAD_CONDITIONAL, err);
     if (rc == PST_OK)
         rc = pst_parts_plan(writer, &plan->options, err);
     if (rc == PST_OK && plan->options.zstd_level != 0) {
@@ -172,7 +178,7 @@ pst_rc pst_writer_reserve(pst_writer *writer, size_t want, void **out, size_t *l
         return rc;
     writer->lent_bytes = 0;
     if (!writer->compressor && pst_parts_room(writer) == 0) {
-        rc = pst_part_fail_reach(&writer->plan, err);
+        rc = pst_parts_fail_reach(writer, err);
         return pst_fail_at(writer->port, "PUT", pst_sink_key(writer->sink), rc, err, err);
     }
     rc = writer->compressor ? pst_compressed_lend(writer, want, out, len)

@@ -6,7 +6,7 @@
  * unused end of the last one; when the hint turns out to be too small the part grows, without waiting.
  *
  * A store that has no uploads gets one put however long the object is; its parts are kept, within the
- * memory budget, until finalize. */
+ * memory budget, until finalize. So does one that holds the condition of a write for a put alone. */
 #include "io/writer_state.h"
 
 #include "core/error.h"
@@ -20,6 +20,27 @@ static uint64_t most_compressed(uint64_t size, uint64_t object_max)
     return object_max && size <= PST_PART_NO_LIMIT && most > object_max ? object_max : most;
 }
 
+static const char *why_one_put(const struct pst_writer *writer)
+{
+    return writer->is_held_to_put ? " to hold its condition" : "";
+}
+
+static pst_rc fail_condition(uint64_t size, uint64_t put_max, pst_error *err)
+{
+    return pst_fail(
+        err, PST_E_UNIMPLEMENTED,
+        "%llu bytes and a condition: the store holds one for a single request alone, of "
+        "at most %llu bytes",
+        (unsigned long long)size, (unsigned long long)put_max);
+}
+
+pst_rc pst_parts_fail_reach(const struct pst_writer *writer, pst_error *err)
+{
+    uint64_t reach = pst_part_reach(&writer->plan);
+    return writer->is_held_to_put ? fail_condition(reach + 1, reach, err)
+                                  : pst_part_fail_reach(&writer->plan, err);
+}
+
 pst_rc pst_parts_plan(struct pst_writer *writer, const pst_write_options *options, pst_error *err)
 {
     uint64_t hint = options->size_hint ? options->size_hint : PST_UNKNOWN;
@@ -28,10 +49,17 @@ pst_rc pst_parts_plan(struct pst_writer *writer, const pst_write_options *option
     if (options->zstd_level != 0)
         hint = writer->can_upload ? most_compressed(hint, limits.object_max) : PST_UNKNOWN;
     const struct pst_part_ask ask = {&limits, hint, options->part_bytes, budget_bytes};
+    if (writer->is_held_to_put && limits.part_max > 0 &&
+        (limits.object_max == 0 || limits.part_max < limits.object_max))
+        limits.object_max = limits.part_max;
+    if (writer->is_held_to_put && hint != PST_UNKNOWN && limits.object_max &&
+        hint > limits.object_max)
+        return fail_condition(hint, limits.object_max, err);
     if (!writer->can_upload && hint != PST_UNKNOWN && hint > budget_bytes)
         return pst_fail(err, PST_E_OVER_BUDGET,
-                        "%llu bytes must be kept for one put, the memory budget is %llu bytes",
-                        (unsigned long long)hint, (unsigned long long)budget_bytes);
+                        "%llu bytes must be kept for one put%s, the memory budget is %llu bytes",
+                        (unsigned long long)hint, why_one_put(writer),
+                        (unsigned long long)budget_bytes);
     if (!writer->can_upload) { /* pieces of one put know no limits of parts */
         limits.part_min = limits.part_max = limits.part_multiple = limits.parts_max = 0;
         limits.flags &= ~PST_LIMIT_PARTS_UNIFORM;
@@ -56,8 +84,9 @@ static pst_rc check_budget(struct pst_writer *writer, uint64_t size)
                  (unsigned long long)budget_bytes);
     else
         pst_fail(&writer->error, PST_E_OVER_BUDGET,
-                 "more than %llu bytes must be kept for one put, the memory budget is %llu bytes",
-                 (unsigned long long)kept_bytes, (unsigned long long)budget_bytes);
+                 "more than %llu bytes must be kept for one put%s, the memory budget is %llu bytes",
+                 (unsigned long long)kept_bytes, why_one_put(writer),
+                 (unsigned long long)budget_bytes);
     return pst_writer_fail(writer, PST_E_OVER_BUDGET);
 }
 
@@ -159,7 +188,7 @@ pst_rc pst_parts_append(struct pst_writer *writer, const char *data, size_t len,
 {
     pst_rc rc = PST_OK;
     if (len > pst_parts_room(writer))
-        return pst_writer_fail(writer, pst_part_fail_reach(&writer->plan, &writer->error));
+        return pst_writer_fail(writer, pst_parts_fail_reach(writer, &writer->error));
     while (len > 0 && rc == PST_OK) {
         size_t n = 0;
         rc = make_room(writer);

@@ -27,6 +27,7 @@ struct pst_writer {
     int is_hint_exact;                /* else it is the most that it can be */
     uint32_t max_in_flight;
     int wants_crc32c, is_conditional, can_put, can_upload, is_upload_open;
+    int is_held_to_put;                  /* the store keeps its condition for one request only */
     struct pst_cargo *kept, **kept_last; /* full, of a store without uploads */
     struct pst_cargo *current;           /* being filled */
     size_t lent_bytes;                   /* behind it, by pst_writer_reserve */
@@ -59,6 +60,9 @@ pst_rc pst_parts_plan(struct pst_writer *writer, const pst_write_options *option
 
 /* Append bytes. With `owner` they lie in that buffer, which is referenced as far as possible. */
 pst_rc pst_parts_append(struct pst_writer *writer, const char *data, size_t len, pst_buffer *owner);
+
+/* Fill *err for an object that is longer than what the plan can hold. Returns the code. */
+pst_rc pst_parts_fail_reach(const struct pst_writer *writer, pst_error *err);
 
 /* How many more bytes the store can hold. */
 uint64_t pst_parts_room(const struct pst_writer *writer);
