@@ -4,6 +4,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <penstock/services.h>
+
 #include "contract.h"
 
 struct job {
@@ -68,6 +70,65 @@ static void leave(int status)
     syscall(SYS_exit_group, status);
 }
 
+/* In the child as in the parent the application is asked, by a thread of that process. */
+static atomic_int n_supplied;
+
+static pst_rc supply(void *arg, const char *uri, pst_credentials_answer *answer, pst_error *err)
+{
+    (void)arg;
+    (void)uri;
+    (void)err;
+    atomic_fetch_add(&n_supplied, 1);
+    return pst_credentials_add(answer, PST_STR("key"), PST_STR("value"));
+}
+
+static void on_credentials(void *ctx, pst_rc rc, const pst_credentials *given, const pst_error *err)
+{
+    struct job *job = ctx;
+    (void)given;
+    (void)err;
+    atomic_fetch_sub(&puppet.n_outstanding, 1);
+    job->op->host->complete(job->op->host, job->op,
+                            rc == PST_OK ? puppet_read(job->op, job->args, job->result) : rc);
+}
+
+static pst_rc read_signed(pst_backend *b, pst_op *op, const pst_read_args *a, pst_read_result *r)
+{
+    const pst_cred_1 *cred = op->host->service(op->host, "cred/1");
+    pst_credentials given = {.struct_size = sizeof(given)};
+    struct job *job = op->scratch;
+    (void)b;
+    *job = (struct job){op, a, r};
+    pst_rc rc = cred->get(op->host, op, 0, &given, on_credentials, job);
+    return rc == PST_OK ? puppet_read(op, a, r) : rc;
+}
+
+static void test_fork__a_child_asks_for_credentials_of_its_own(void **state)
+{
+    const pst_context_options options = {.struct_size = sizeof(options), .credentials = supply};
+    int status = 0;
+    (void)state;
+    puppet.hooks.read = read_signed;
+    pst_context *context = puppet_context(&options);
+    pst_store *store = puppet_store(context, "puppet");
+    assert_true(read_once(store));
+    assert_int_equal(atomic_load(&n_supplied), 1);
+    pid_t pid = fork();
+    if (pid == 0) {
+        alarm(5);
+        int is_right = read_once(store) && read_once(store) && atomic_load(&n_supplied) == 2;
+        pst_store_free(store);
+        pst_context_free(context);
+        leave(is_right ? 0 : 1);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    assert_true(read_once(store));
+    assert_int_equal(atomic_load(&n_supplied), 1);
+    pst_store_free(store);
+    pst_context_free(context);
+}
+
 static void test_fork__child_reads_and_parent_goes_on(void **state)
 {
     pst_buffer *old = NULL;
@@ -98,6 +159,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CONTRACT_TEST(test_fork__child_reads_and_parent_goes_on),
+        CONTRACT_TEST(test_fork__a_child_asks_for_credentials_of_its_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

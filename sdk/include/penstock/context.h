@@ -36,6 +36,22 @@ PST_API int pst_rc_exit_code(pst_rc rc);
  * not call back into the context. */
 typedef void (*pst_log_fn)(void *arg, uint32_t level, const char *line);
 
+/* What the application answers when it is asked for credentials: values by the names that the backend's
+ * documentation gives, and when they expire (nanoseconds since 1970 UTC; not called: never). Texts are
+ * copied, and wiped when they are no longer needed. Errors: INVALID for an empty or overlong text,
+ * NO_MEMORY. */
+typedef struct pst_credentials_answer pst_credentials_answer;
+PST_API PST_NODISCARD pst_rc pst_credentials_add(pst_credentials_answer *answer, pst_str name,
+                                                 pst_str value);
+PST_API void pst_credentials_expire(pst_credentials_answer *answer, int64_t expires_unix_ns);
+
+/* Supplies the credentials of the store at `uri` ("s3://bucket"), which asks for them when its first
+ * operation needs them, some time before they expire, and once each time the provider refuses them.
+ * Called on one thread of its own, one call at a time; may block, and may use Penstock, but not this
+ * context's end. Anything but PST_OK, with a reason in err->message, fails the operations that wait. */
+typedef pst_rc (*pst_credentials_fn)(void *arg, const char *uri, pst_credentials_answer *answer,
+                                     pst_error *err);
+
 #define PST_CONTEXT_STRICT 1u         /* refuse plugin files or directories others may write */
 #define PST_CONTEXT_NO_ENVIRONMENT 2u /* ignore every environment variable, like AT_SECURE does */
 #define PST_CONTEXT_ONLY_DIRS 4u      /* look for plugins in plugin_dirs only */
@@ -61,6 +77,10 @@ typedef struct pst_context_options {
     void *memory_arg, *reserved1;
     uint64_t idle_memory_bytes; /* most that is kept for reuse while unused, for at most 10 seconds;
                                  * 0: as much as the budget */
+    pst_credentials_fn credentials; /* NULL: plugins find them where their documentation says */
+    void *credentials_arg;
+    uint32_t credentials_timeout_ms; /* most that an operation waits for them; 0: 60,000 */
+    uint32_t reserved2;
 } pst_context_options;
 
 /* Make a context. `options` may be NULL. Threads start on first use.

@@ -4,7 +4,8 @@
  * the application still holds keep the core alive; freeing the last one ends it. The last reference may
  * go on the reactor's thread, never on a worker's.
  *
- * Fork: a handler in the child counts up a generation, nothing else. The first call on a context in the
+ * Fork: a handler in the child counts up a generation and lets the network
+ * library forget its loops, nothing else. The first call on a context in the
  * child sees that its core is of an older generation, builds a new one from the saved configuration and
  * swaps it in. The parent's core stays as it is, a copy of memory that nobody looks at: its locks may be
  * held for ever by threads that do not exist here. */
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 #include "core/core.h"
+#include "core/cred.h"
 #include "core/error.h"
 #include "core/fault.h"
 #include "core/memory_limit.h"
@@ -183,6 +185,7 @@ static void destroy_core(struct pst_core *core)
     uint64_t deadline_ns = pst_now_ns() + END_WAIT_NS;
     if (core->services && !pst_services_shutdown(core->services, deadline_ns))
         return;
+    pst_cred_free(core->cred, deadline_ns);
     pst_pool_free(core->blocking, deadline_ns);
     pst_pool_free(core->cpu, deadline_ns);
     if (core->arenas) /* buffers that are out may end at any time: not with a timer of ours */
@@ -244,6 +247,9 @@ static pst_rc build_core(const pst_context_options *config, struct pst_core **ou
         rc = pst_reactor_new(&core->reactor);
     if (rc == PST_OK)
         rc = pst_services_new(&core->host, &core->services, NULL);
+    if (rc == PST_OK && config->credentials &&
+        !(core->cred = pst_cred_new(config, core->reactor, &core->log)))
+        rc = PST_E_NO_MEMORY;
     if (rc != PST_OK) {
         pst_fail(err, rc, "context: cannot start: out of memory or threads");
         destroy_core(core);
@@ -455,7 +461,8 @@ void pst_context_stats(pst_context *context, pst_stats *out)
         now.ranges = atomic_load(&core->ranges);
         now.hedges = atomic_load(&core->hedges);
         now.hedges_won = atomic_load(&core->hedges_won);
-        now.threads = pst_pool_threads(core->blocking) + pst_pool_threads(core->cpu) + 1;
+        now.threads = pst_pool_threads(core->blocking) + pst_pool_threads(core->cpu) +
+                      pst_cred_threads(core->cred) + 1;
         now.fork_generation = core->generation;
     }
     memcpy(out, &now, size < sizeof(now) ? size : sizeof(now));

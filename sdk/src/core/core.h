@@ -20,6 +20,7 @@
 #include "core/reactor.h"
 #include "core/registry.h"
 
+struct pst_cred;
 struct pst_store;
 
 struct pst_core {
@@ -32,6 +33,7 @@ struct pst_core {
     struct pst_arenas *arenas;
     struct pst_registry *registry;
     pst_services *services; /* those of libpenstock-net */
+    struct pst_cred *cred;  /* NULL: the application supplies no credentials */
     struct pst_reactor *reactor;
     struct pst_timer trim_timer; /* gives idle memory back */
     struct pst_timer end_timer;  /* the last reference went where it must not be ended */

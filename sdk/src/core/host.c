@@ -4,7 +4,10 @@
  * plugin: what follows from it is deferred (core/stack.h). */
 #include <stdlib.h>
 
+#include <string.h>
+
 #include "core/core.h"
+#include "core/cred.h"
 #include "core/error.h"
 #include "core/fault.h"
 #include "core/port.h"
@@ -172,7 +175,10 @@ static int32_t host_log_enabled(const pst_host *host, uint32_t level)
 
 static const void *host_service(const pst_host *host, const char *name)
 {
-    return pst_services_find(core_of(host)->services, name);
+    struct pst_core *core = core_of(host);
+    if (name && core->cred && strcmp(name, "cred/1") == 0)
+        return &pst_cred_service;
+    return pst_services_find(core->services, name);
 }
 
 const pst_host pst_host_template = {

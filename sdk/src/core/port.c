@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/cred.h"
 #include "core/error.h"
 #include "core/fault.h"
 #include "core/net.h"
@@ -90,7 +91,10 @@ pst_rc pst_port_open(struct pst_core *core, const struct pst_loaded *loaded, pst
     pthread_condattr_t attr;
     pst_rc rc;
     struct pst_port *port = calloc(1, sizeof(*port));
-    if (!port || !(port->uri = make_uri(scheme, authority))) {
+    if (!port || !(port->uri = make_uri(scheme, authority)) ||
+        (core->cred && !(port->cred = pst_cred_store_new(core->cred, port->uri)))) {
+        if (port)
+            free(port->uri);
         free(port);
         return pst_fail(err, PST_E_NO_MEMORY, "out of memory");
     }
@@ -116,6 +120,7 @@ pst_rc pst_port_open(struct pst_core *core, const struct pst_loaded *loaded, pst
         if (rc == PST_E_UNIMPLEMENTED)
             explain_missing(core, plugin_err);
         pst_error_prefix(err, "open %s: ", port->uri);
+        pst_cred_store_free(port->cred);
         free(port->uri);
         free(port);
         return rc;
@@ -178,6 +183,7 @@ static void close_port(struct pst_port *port)
     if (port->next)
         port->next->prev = port->prev;
     pthread_mutex_unlock(&core->mutex);
+    pst_cred_store_free(port->cred);
     pthread_cond_destroy(&port->idle);
     pthread_mutex_destroy(&port->mutex);
     free(port->uri);

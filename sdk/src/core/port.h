@@ -7,6 +7,8 @@
 
 #define PST_RETRY_TOKENS 500 /* of a fresh store; see io/retry.c */
 
+struct pst_cred_store;
+
 struct pst_port {
     atomic_uint refs; /* the store handle, each task, each call into the plugin */
     struct pst_core *core;
@@ -15,11 +17,12 @@ struct pst_port {
     char *uri; /* "scheme://authority", for messages */
     pst_backend_info info;
     pst_limits limits;
-    uint32_t max_at_plugin;  /* in-flight cap */
-    uint32_t max_late;       /* ... of reads that may have to wait for memory */
-    struct pst_share share;  /* of the blocking pool */
-    atomic_int retry_tokens; /* io/retry.c: what a store that fails on and on may still cost */
-    atomic_int hedge_tokens; /* io/get_try.c: what second requests may still cost */
+    uint32_t max_at_plugin;      /* in-flight cap */
+    uint32_t max_late;           /* ... of reads that may have to wait for memory */
+    struct pst_share share;      /* of the blocking pool */
+    struct pst_cred_store *cred; /* NULL: the application supplies no credentials */
+    atomic_int retry_tokens;     /* io/retry.c: what a store that fails on and on may still cost */
+    atomic_int hedge_tokens;     /* io/get_try.c: what second requests may still cost */
     atomic_uint learned_in_flight; /* io/get.c: what reads found out about the store; 0: nothing */
     atomic_ullong learned_part_bytes, learned_median_ns;
     struct pst_timer pump_timer; /* pump on the reactor: deferred, or the BUSY poll */

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/cred.h"
 #include "core/error.h"
 #include "core/fault.h"
 #include "core/port.h"
@@ -52,6 +53,14 @@ int pst_task_keep_str(struct pst_task *task, pst_str from, pst_str *to)
         return 0;
     *to = pst_str_of(copy, from.len);
     return 1;
+}
+
+void pst_task_drop_results(struct pst_task *task)
+{
+    if (task->has_secrets)
+        pst_chunks_wipe(task->chunks);
+    task->has_secrets = 0;
+    pst_chunks_free(&task->chunks);
 }
 
 static void run_dst_ready(void *arg);
@@ -97,7 +106,7 @@ void pst_task_unref(struct pst_task *task)
     if (!task || atomic_fetch_sub_explicit(&task->refs, 1, memory_order_acq_rel) != 1)
         return;
     struct pst_port *port = task->port;
-    pst_chunks_free(&task->chunks);
+    pst_task_drop_results(task);
     pst_chunks_free(&task->kept);
     free(task);
     pst_port_unref(port);
@@ -276,6 +285,7 @@ static void send_cancel(struct pst_task *task, int is_asking)
 {
     if (is_asking && task->dst_cancelled)
         task->dst_cancelled(task);
+    pst_cred_cancel(task);
     if (!task->port->loaded->ops.cancel)
         drop_hold(task);
     else if (pst_stack_is_in_host_call() && !PST_FAULT(CANCEL_ON_TOP))

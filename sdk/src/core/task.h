@@ -96,7 +96,8 @@ struct pst_task {
     void (*rested)(struct pst_task *); /* after pst_task_rest, on the reactor */
     void *owner;
 
-    int is_late; /* a read that may answer LATER; set with `dst` */
+    int has_secrets; /* in op_alloc's memory: wiped before it is given back */
+    int is_late;     /* a read that may answer LATER; set with `dst` */
 
     /* The layer above keeps its policy here (io/retry.c). */
     void (*then)(struct pst_task *, pst_rc);
@@ -164,6 +165,9 @@ const char *pst_slot_name(enum pst_slot slot);
 
 /* May it change what a reader of the store sees? */
 int pst_slot_writes(enum pst_slot slot);
+
+/* Free what op_alloc gave. */
+void pst_task_drop_results(struct pst_task *task);
 
 /* For host.c: the plugin's side of the life cycle. */
 void pst_task_complete(struct pst_task *task, pst_rc rc);

@@ -11,7 +11,6 @@
 #include "core/error.h"
 #include "core/fault.h"
 #include "core/port.h"
-#include "util/chunk.h"
 
 const char *pst_slot_name(enum pst_slot slot)
 {
@@ -57,7 +56,7 @@ int pst_slot_writes(enum pst_slot slot)
 void pst_task_reset(struct pst_task *task)
 {
     pst_remove_result kept = task->result.remove;
-    pst_chunks_free(&task->chunks);
+    pst_task_drop_results(task);
     if (!PST_FAULT(DIRTY_SCRATCH))
         memset(task->op.scratch, 0, task->port->loaded->plugin.op_scratch);
     if (PST_FAULT(PART_CHANGED) && task->slot == PST_SLOT_UPLOAD_PART && task->op.attempt > 1)

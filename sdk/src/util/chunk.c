@@ -2,6 +2,7 @@
 
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define CHUNK_BYTES 960u /* with the header below 1032 bytes: malloc keeps such per thread */
 
@@ -30,6 +31,12 @@ void *pst_chunk_alloc(struct pst_chunk **chunks, size_t size)
     void *at = chunk->bytes + chunk->used;
     chunk->used += size;
     return at;
+}
+
+void pst_chunks_wipe(struct pst_chunk *chunks)
+{
+    for (; chunks; chunks = chunks->next)
+        explicit_bzero(chunks->bytes, chunks->used);
 }
 
 void pst_chunks_free(struct pst_chunk **chunks)

@@ -10,6 +10,9 @@ struct pst_chunk;
 /* `size` bytes, 16-aligned; NULL if there are none. *chunks begins as NULL. */
 void *pst_chunk_alloc(struct pst_chunk **chunks, size_t size);
 
+/* Zero what is in them: secrets, soon to be given back. */
+void pst_chunks_wipe(struct pst_chunk *chunks);
+
 void pst_chunks_free(struct pst_chunk **chunks);
 
 #endif
