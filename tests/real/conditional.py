@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+"""Stores that honour conditional writes are told from those that only seem to, by trying: MinIO and
+versitygw honour them on put and on complete, Ceph RGW on put only, S3Proxy lets writers race."""
+import json
+import subprocess
+
+import support
+
+
+class Conditional:
+    creates_once = True     # --create-only of an object that is one request
+    parts_once = True       # ... of one that is uploaded in parts
+
+    def writers(self, key, *args):
+        """Eight at once; the exit codes."""
+        running = [subprocess.Popen([support.cli_support.PENSTOCK, "put", "-q", "--create-only", *args,
+                                     "data", self.s3_uri(key)], env=self.env, cwd=self.top,
+                                    stderr=subprocess.PIPE) for _ in range(8)]
+        return sorted(process.returncode for process in running if process.communicate() is not None)
+
+    def check(self, is_honoured, key, *args):
+        codes = self.writers(key, *args)
+        if is_honoured:
+            self.assertEqual(codes, [0] + [support.cli_support.CONFLICT] * 7)
+        else:
+            # Refused rather than promised: what the store cannot do is a matter of usage.
+            self.assertEqual(codes, [support.cli_support.USAGE] * 8)
+            self.assertEqual(self.keys(), [])
+
+    def test_one_of_eight_creates_the_object(self):
+        self.write("data", b"x" * 1000)
+        self.check(self.creates_once, "put")
+
+    def test_one_of_eight_creates_the_object_from_parts(self):
+        self.write("data", b"x" * (11 << 20))
+        self.check(self.parts_once, "upload", "--part-size", "5MiB")
+
+    def test_stat_tells_what_the_store_can(self):
+        self.s3.put_object(Bucket=self.bucket, Key="object", Body=b"x")
+        self.write("data", b"y")
+        self.run_raw("put", "-q", "--create-only", "data", self.s3_uri("other"))  # asks the store
+        facts = json.loads(self.run_ok("stat", "-v", "--json", self.s3_uri("object")))
+        capabilities = facts["store"]["capabilities"]
+        self.assertEqual("CREATE_ONLY" in capabilities.upper().replace("-", "_"), self.creates_once,
+                         facts["store"])
+
+
+class OnMinio(Conditional, support.Case):
+    server = "minio"
+
+
+class OnVersitygw(Conditional, support.Case):
+    server = "versitygw"
+
+
+class OnCephRgw(Conditional, support.Case):
+    server = "ceph-rgw"
+    parts_once = False
+
+
+class OnS3proxy(Conditional, support.Case):
+    server = "s3proxy"
+    creates_once = parts_once = False
+
+
+if __name__ == "__main__":
+    support.main()
