@@ -15,7 +15,8 @@
  * number of operations done is printed now and then for them, and at the end one line of totals in JSON.
  *
  * Exit 0: every answer was right. 1: one was not, it is on stderr. Uploads that failed are aborted by their
- * writers; those whose abort failed as well are counted, and removed by pst_cleanup at the end. */
+ * writers; those whose abort failed as well are counted, and removed by pst_cleanup once the network is
+ * whole, which standard input tells. */
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -32,7 +33,8 @@ enum {
     TIMEOUT_MS = 30000,
     TOLD_EVERY = 50,
     CODES = 32,
-    KEY_MAX = 512
+    KEY_MAX = 512,
+    LEFT_MAX = 64 /* as many uploads may resist their abort, for each thread */
 };
 #define SMALL_MAX ((size_t)200000)
 #define PART_BYTES ((size_t)5 << 20)
@@ -52,8 +54,9 @@ struct worker {
     uint64_t random, last_version;
     char *body; /* of LARGE_MAX */
     struct slot slots[SLOTS];
-    size_t n_ok, n_maybe, n_left; /* n_left: uploads whose abort failed */
-    size_t n_failed[CODES];       /* by code, negated */
+    char left[LEFT_MAX][KEY_MAX]; /* keys of uploads whose abort failed */
+    size_t n_ok, n_maybe, n_left;
+    size_t n_failed[CODES]; /* by code, negated */
     const char *what;
     pst_error err;
 };
@@ -334,8 +337,10 @@ static void do_upload(struct worker *w, struct slot *slot)
             w->err.flags &= ~PST_ERR_MAYBE_APPLIED;
         else if (cancelled == PST_E_INVALID)
             rc = PST_OK;
+        else if (w->n_left == LEFT_MAX)
+            wrong(w, slot, "too many uploads cannot be aborted");
         else
-            w->n_left++;
+            memcpy(w->left[w->n_left++], slot->key, KEY_MAX);
     }
     pst_writer_free(writer);
     settle(w, slot, v, rc);
@@ -387,7 +392,7 @@ static void do_stat(struct worker *w, struct slot *slot)
     pst_attr *attr = NULL;
 
     begin(w, "stat");
-    pst_rc rc = pst_stat(w->store, key_of(slot), &call, &attr, &w->err);
+    pst_rc rc = pst_stat(w->store, key_of(slot), NULL, &call, &attr, &w->err);
     if (judge(w, slot, rc, absence(slot)) && rc == PST_OK &&
         identify(slot, attr->size, 0, NULL, 0) == UINT64_MAX)
         wrong(w, slot, "it has the size of no version that it may hold");
@@ -397,7 +402,7 @@ static void do_stat(struct worker *w, struct slot *slot)
 static void do_delete(struct worker *w, struct slot *slot)
 {
     begin(w, "delete");
-    pst_rc rc = pst_delete(w->store, key_of(slot), PST_STR(""), &call, &w->err);
+    pst_rc rc = pst_delete(w->store, key_of(slot), NULL, &call, &w->err);
     judge(w, slot, rc, PST_OK);
     settle(w, slot, 0, rc);
 }
@@ -409,7 +414,7 @@ static void do_copy(struct worker *w, struct slot *from)
     if (to == from)
         return;
     begin(w, "copy");
-    pst_rc rc = pst_copy(w->store, key_of(from), key_of(to), NULL, &call, NULL, &w->err);
+    pst_rc rc = pst_copy(w->store, key_of(from), w->store, key_of(to), NULL, &call, NULL, &w->err);
     if (rc == PST_E_NOT_FOUND && is_absent(from))
         w->n_ok++;
     else if (rc == PST_OK && is_absent(from))
@@ -551,12 +556,30 @@ static void tell(const struct worker *workers, size_t n, pst_context *context, u
            stats.abandoned_ops);
 }
 
+/* Remove the uploads that were left behind. By their very keys: a MinIO that was restarted has forgotten
+ * those of which it is not told the key. */
+static pst_rc clean(pst_store *store, const struct worker *workers, size_t n, uint64_t *n_removed,
+                    pst_error *err)
+{
+    uint64_t n_now = 0, n_bytes = 0;
+    pst_rc rc = pst_cleanup(store, prefix, 0, 0, NULL, n_removed, &n_bytes, err);
+
+    for (size_t i = 0; i < n && rc == PST_OK; i++)
+        for (size_t k = 0; k < workers[i].n_left && rc == PST_OK; k++) {
+            pst_str key = pst_str_of(workers[i].left[k], strlen(workers[i].left[k]));
+
+            rc = pst_cleanup(store, key, 0, 0, NULL, &n_now, &n_bytes, err);
+            *n_removed += n_now;
+        }
+    return rc;
+}
+
 static int storm(pst_context *context, pst_store *store, uint64_t seed, size_t n_threads,
                  FILE *ledger)
 {
     struct worker *workers = calloc(n_threads, sizeof(*workers));
     pst_error err = PST_ERROR_INIT;
-    uint64_t n_removed = 0, n_bytes = 0;
+    uint64_t n_removed = 0;
     size_t n_started = 0;
     int rc = 1;
 
@@ -583,7 +606,7 @@ static int storm(pst_context *context, pst_store *store, uint64_t seed, size_t n
     printf("healing\n"); /* what comes now must find the network whole */
     fflush(stdout);
     if (n_started == n_threads && getchar() != EOF) {
-        if (pst_cleanup(store, prefix, 0, 0, NULL, &n_removed, &n_bytes, &err) == PST_OK)
+        if (clean(store, workers, n_started, &n_removed, &err) == PST_OK)
             rc = atomic_load(&is_over);
         else
             fprintf(stderr, "storm: cleanup: %s\n", err.message);
