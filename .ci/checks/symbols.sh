@@ -47,7 +47,7 @@ for plugin in "$build"/lib/penstock/plugins/*.so; do
     if nm -D --undefined-only "$plugin" | grep -w 'pst_[a-z0-9_]*'; then
         fail "$plugin wants symbols of ours"
     fi
-    if needed "$plugin" | grep -E 'penstock|jansson|curl|ssl|crypto|zstd'; then
+    if needed "$plugin" | grep -E 'penstock|curl|ssl|crypto|zstd'; then
         fail "$plugin needs these libraries"
     fi
 done

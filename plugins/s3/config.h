@@ -16,6 +16,8 @@ enum s3_endpoint_policy { S3_ROUND_ROBIN, S3_LEAST_OUTSTANDING, S3_BY_RANK };
 
 /* Strings are owned, "" where not set. */
 struct s3_config {
+    const pst_host *host;
+    size_t n_bytes; /* of this struct with the text behind it */
     char *endpoint; /* list and template as given; "": AWS */
     char *region;
     enum s3_addressing addressing;
@@ -51,8 +53,8 @@ struct s3_config {
     uint32_t connect_timeout_ms, stall_timeout_ms, max_connections, reserved1;
 };
 
-extern const pst_option s3_options[];
-extern const size_t s3_n_options;
+#define S3_N_OPTIONS 47
+extern const pst_option s3_options[S3_N_OPTIONS];
 
 /* Errors: INVALID, naming the option. */
 pst_rc s3_config_new(const pst_host *host, const pst_open_args *args, struct s3_config **out,

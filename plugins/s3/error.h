@@ -14,6 +14,9 @@ struct s3_problem {
 /* Parse an error document. 0: `body` is none. */
 int s3_problem_parse(pst_str body, struct s3_problem *out);
 
+/* The same of a whole reply: one to HEAD has no body, some stores say it in headers then. */
+void s3_problem_read(const pst_http_reply *reply, struct s3_problem *out);
+
 /* Fill request->err from a reply that is no success or from a transport that failed, provider code first
  * (issue of classification: docs/errors.md); returns its code. */
 pst_rc s3_error_from_reply(struct s3_request *request, pst_rc transport,

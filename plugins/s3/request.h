@@ -18,7 +18,7 @@
 
 #define S3_CHANGES 1u        /* changes the store: a lost reply is MAYBE_APPLIED */
 #define S3_IS_CONDITIONAL 2u /* create-only or if_match: 409 and 412 mean the condition */
-#define S3_BUCKET_ONLY 4u    /* on the bucket although a key is set in params */
+#define S3_PRESIGN 8u        /* send nothing: make the URL that anybody may use for a while */
 
 struct s3_request {
     pst_backend *store;
@@ -27,7 +27,7 @@ struct s3_request {
     /* What to send. Strings are borrowed until done: literals, arguments of the operation, s3_alloc. */
     const char *method;
     pst_str bucket, key; /* bucket empty: the service; key empty: the bucket */
-    uint32_t flags, n_params, n_headers, reserved0;
+    uint32_t flags, n_params, n_headers, presign_s;
     pst_kv params[S3_PARAMS_MAX];   /* of the query, raw: send sorts and encodes them */
     pst_kv headers[S3_HEADERS_MAX]; /* names in lower case, values as they go out */
     const pst_kv *more;             /* further headers, NULL for none */
@@ -36,6 +36,7 @@ struct s3_request {
     size_t n_body;
     const uint8_t *payload_sha256; /* of the body, where the host has computed it; else NULL */
     uint64_t body_max;             /* of a collected reply */
+    pst_str url;                   /* out, with S3_PRESIGN: in memory of the operation */
 
     /* As in pst_http_request; called for replies 200 to 299 only, others are collected as errors. NULL:
      * collect. */
@@ -47,13 +48,14 @@ struct s3_request {
     struct { /* request.c's own */
         struct s3_waiter waiter;
         struct s3_identity *identity;
-        pst_kv reply_headers[1];
         _Atomic(uint64_t) http_id;
-        atomic_int is_cancelled;
-        uint32_t endpoint, n_sent;
-        uint32_t corrected; /* S3_CORRECTED_*: what was put right already */
-        uint64_t sent_ns;
-        char *text; /* url, canonical request and headers of this try */
+        atomic_int is_cancelled, is_waiting;
+        atomic_int is_sending; /* a thread is inside send: callbacks let it get out */
+        uint32_t endpoint;
+        uint32_t corrected; /* what was put right already */
+        int32_t failed;     /* of the calls that fill the request */
+        pst_str redirect;   /* URL to use instead, of the operation's memory */
+        char region[64];    /* signed for */
     } own;
 };
 
@@ -76,8 +78,13 @@ __attribute__((format(printf, 3, 4))) void s3_request_paramf(struct s3_request *
                                                              const char *name, const char *format,
                                                              ...);
 
-/* PENDING: done will be called, never before this returns. Else an error, in *err too: lack of
- * memory in the calls above, a cancelled operation, what cannot be sent. */
+/* The headers of the key that the store encrypts with (option sse_c_key); of the source of a copy where
+ * is_source. Nothing where there is no such key. */
+void s3_sse_c_headers(struct s3_request *request, int is_source);
+
+/* PENDING: done will be called. OK, with S3_PRESIGN alone: url is there, done will not be called. Else an
+ * error, in *err
+ * too: lack of memory in the calls above, a cancelled operation, what cannot be sent. */
 pst_rc s3_request_send(struct s3_request *request);
 
 /* For the slots cancel and dst_ready. Any thread. */

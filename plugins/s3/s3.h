@@ -19,6 +19,7 @@
 #include <penstock/services.h>
 
 #include "request.h"
+#include "sign.h"
 
 #define S3_VERSION "1.0.0"
 
@@ -27,6 +28,7 @@ struct s3_endpoints; /* endpoint.h */
 struct s3_creds;     /* cred.h */
 struct s3_probe;     /* probe.h */
 struct s3_group;     /* group.h */
+struct s3_note;      /* plugin.c */
 
 struct pst_backend {
     const pst_host *host;
@@ -37,14 +39,16 @@ struct pst_backend {
     struct s3_config *config;
     struct s3_endpoints *endpoints;
     struct s3_creds *creds;
+    struct s3_signer signer;
     struct s3_probe *probe;
     char *bucket;              /* the URI's authority, "" for the service itself (s3://) */
     atomic_llong clock_skew_s; /* server minus us, learned from RequestTimeTooSkewed */
+    char sse_c_md5[25];        /* of sse_c_key, base64 */
     atomic_int is_bucket_seen; /* a reply has shown that the bucket exists */
     pthread_mutex_t mutex;
     struct {
         char region[64];          /* as configured, or as the store corrected it */
-        char note[256];           /* of info(): what was found out since the store was opened */
+        struct s3_note *notes;    /* of info(): what was found out since, the latest first */
         uint64_t next_request_ns; /* max_requests_per_second: the next free moment */
     } locked;
 };
@@ -61,6 +65,9 @@ struct s3_call {
     struct pst_op *next;              /* of those that wait for the probe */
     atomic_flag is_allocating;        /* requests side by side share the operation's memory */
 };
+
+/* Add a line to what info() tells about the store; nothing where there is no memory. */
+void s3_note(pst_backend *store, const char *text);
 
 static inline struct s3_call *s3_call_of(pst_op *op)
 {

@@ -1,0 +1,114 @@
+#include "url.h"
+
+/* Unreserved characters: RFC 3986, 2.3. SigV4 wants exactly these left as they are. */
+static inline int is_unreserved(unsigned char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '.' || c == '_' || c == '~';
+}
+
+static inline char *encode(char *out, pst_str text, unsigned char kept)
+{
+    static const char digits[] = "0123456789ABCDEF"; /* upper case: SigV4 compares bytes */
+
+    for (size_t i = 0; i < text.len; i++) {
+        const unsigned char c = (unsigned char)text.ptr[i];
+        if (is_unreserved(c) || (c == kept && kept)) {
+            *out++ = (char)c;
+        } else {
+            *out++ = '%';
+            *out++ = digits[c >> 4];
+            *out++ = digits[c & 15];
+        }
+    }
+    return out;
+}
+
+char *s3_encode_path(char *out, pst_str text)
+{
+    return encode(out, text, '/');
+}
+
+char *s3_encode_query(char *out, pst_str text)
+{
+    return encode(out, text, '\0');
+}
+
+static int compare(pst_str a, pst_str b)
+{
+    const size_t n = a.len < b.len ? a.len : b.len;
+    const int order = n > 0 ? memcmp(a.ptr, b.ptr, n) : 0;
+
+    return order ? order : (a.len > b.len) - (a.len < b.len);
+}
+
+char *s3_encode_params(char *out, pst_kv *params, size_t n)
+{
+    for (size_t i = 1; i < n; i++) { /* a handful, mostly in order */
+        const pst_kv param = params[i];
+        size_t at = i;
+        for (; at > 0 && compare(params[at - 1].key, param.key) > 0; at--)
+            params[at] = params[at - 1];
+        params[at] = param;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (i > 0)
+            *out++ = '&';
+        out = s3_encode_query(out, params[i].key);
+        *out++ = '=';
+        out = s3_encode_query(out, params[i].value);
+    }
+    return out;
+}
+
+int s3_url_parse(pst_str url, struct s3_url *out)
+{
+    size_t at = 0;
+
+    memset(out, 0, sizeof(*out));
+    if (url.len >= 8 && memcmp(url.ptr, "https://", 8) == 0)
+        at = 8;
+    else if (url.len >= 7 && memcmp(url.ptr, "http://", 7) == 0)
+        at = 7;
+    else
+        return 0;
+    const size_t host = at;
+    while (at < url.len && url.ptr[at] != '/' && url.ptr[at] != '?' && url.ptr[at] != '#')
+        at++;
+    out->is_tls = host == 8;
+    out->scheme = pst_str_of(url.ptr, host - 3);
+    out->host = pst_str_of(url.ptr + host, at - host);
+    out->origin = pst_str_of(url.ptr, at);
+    out->rest = pst_str_of(url.ptr + at, url.len - at);
+    return out->host.len > 0 && !memchr(out->host.ptr, '@', out->host.len);
+}
+
+int s3_url_is_aws(const struct s3_url *url)
+{
+    static const char *const zones[] = {".amazonaws.com", ".amazonaws.com.cn"};
+
+    const pst_str host = url->host;
+
+    for (size_t i = 0; i < 2; i++) {
+        const size_t n = strlen(zones[i]);
+        if (host.len > n && memcmp(host.ptr + host.len - n, zones[i], n) == 0)
+            return 1;
+    }
+    return 0;
+}
+
+static int is_label_end(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+}
+
+int s3_bucket_is_label(pst_str bucket)
+{
+    if (bucket.len < 3 || bucket.len > 63)
+        return 0;
+    for (size_t i = 0; i < bucket.len; i++) {
+        if (!is_label_end(bucket.ptr[i]) && bucket.ptr[i] != '-')
+            return 0;
+    }
+    return is_label_end(bucket.ptr[0]) && is_label_end(bucket.ptr[bucket.len - 1]);
+}
