@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,23 +24,20 @@ static void test_services__who_reads_and_writes_files_maps_neither_curl_nor_open
 {
     const char *dirs[] = {getenv("PST_TEST_PLUGINS"), NULL};
     const pst_context_options options = {.struct_size = sizeof(options), .plugin_dirs = dirs};
-    char uri[4096] = "file://";
+    char uri[4096], name[4096];
     pst_context *context = NULL;
     pst_store *store = NULL;
     pst_buffer *buffer = NULL;
     pst_error err = PST_ERROR_INIT;
     char text[] = "some bytes";
     const pst_iov src = {text, sizeof(text)};
-    strncat(uri, *state, sizeof(uri) - 16);
-    strncat(uri, "/", 2);
+    const char *folder = *state;
+    snprintf(uri, sizeof(uri), "file://%s/", folder);
+    snprintf(name, sizeof(name), "%s/object", folder + 1);
+    const pst_str key = pst_str_of(name, strlen(name));
     assert_int_equal(pst_context_new(&options, &context, &err), PST_OK);
     if (pst_store_open(context, pst_str_of(uri, strlen(uri)), NULL, 0, &store, &err) != PST_OK)
         fail_msg("%s", err.message);
-    pst_str key = pst_str_of(uri + strlen("file:///"), strlen(uri) - strlen("file:///"));
-    char name[4096];
-    memcpy(name, key.ptr, key.len);
-    memcpy(name + key.len, "object", 6);
-    key = pst_str_of(name, key.len + 6);
     if (pst_put(store, key, &src, 1, NULL, NULL, NULL, &err) != PST_OK ||
         pst_get(store, key, NULL, NULL, &buffer, NULL, &err) != PST_OK)
         fail_msg("%s", err.message);
