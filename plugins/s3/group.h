@@ -24,15 +24,14 @@ struct s3_group {
     void (*over)(struct s3_group *group);
 };
 
-/* In memory of the operation, NULL for lack of it. Until it is over it is cancelled with `op`. */
+/* In memory of the operation, NULL for lack of it. While it runs it is cancelled with `op`. */
 struct s3_group *s3_group_new(pst_backend *store, pst_op *op, uint32_t n);
 
 /* Start the members. over() follows, perhaps before this returns. */
 void s3_group_start(struct s3_group *group);
 
-/* As s3_request_init, s3_request_send for a member. */
+/* As s3_request_init; then fill the request and send it as any other. */
 void s3_member_init(struct s3_member *member, const char *method, pst_str key);
-pst_rc s3_member_send(struct s3_member *member);
 
 void s3_group_cancel(struct s3_group *group);
 

@@ -25,4 +25,7 @@ pst_rc s3_cleanup(pst_backend *, pst_op *, const pst_cleanup_args *, pst_cleanup
 void s3_cancel(pst_backend *, pst_op *);
 void s3_dst_ready(pst_backend *, pst_op *);
 
+/* Copy what both have room for; struct_size stays its owner's. */
+void s3_error_copy(pst_error *to, const pst_error *from);
+
 #endif

@@ -29,6 +29,7 @@ struct s3_creds;     /* cred.h */
 struct s3_probe;     /* probe.h */
 struct s3_group;     /* group.h */
 struct s3_note;      /* plugin.c */
+struct s3_look;      /* look.h */
 
 struct pst_backend {
     const pst_host *host;
@@ -60,6 +61,7 @@ struct s3_call {
     const void *args; /* as the host gave them, good until complete */
     void *result;
     void *state;                      /* of the operation's own */
+    struct s3_look *look;             /* look.h */
     void (*go_on)(pst_op *, pst_rc);  /* when what it waits for (probe.h) is known */
     _Atomic(struct s3_group *) group; /* its requests that run side by side, NULL: none */
     struct pst_op *next;              /* of those that wait for the probe */

@@ -1,0 +1,58 @@
+/* attr.h - attributes, checksums and encryption as header fields, in both directions. */
+#ifndef PST_S3_ATTR_H
+#define PST_S3_ATTR_H
+
+#include "s3.h"
+
+#define S3_KEY_MAX 1024u /* bytes */
+
+/* Can S3 hold this key at all? INVALID, in op->err too: empty, over 1,024 bytes, not UTF-8, a NUL. */
+pst_rc s3_key_check(pst_op *op, pst_str key);
+
+/* A copy in the operation's memory; {NULL, 0} for lack of it and for nothing. */
+pst_str s3_keep(pst_op *op, pst_str text);
+
+/* What names the content, in the form that if-match takes: quoted. In the operation's memory. */
+pst_str s3_keep_etag(pst_op *op, pst_str etag, uint32_t *strength);
+
+/* ---- to the store ----------------------------------------------------------------------------- */
+
+/* Content type and the like, user metadata, tags. INVALID, in op->err too: what no header can carry. */
+pst_rc s3_attr_send(struct s3_request *request, const pst_attr *attr);
+
+/* What the store's options add to every new object: storage class (that of `attr` wins), ACL,
+ * encryption. */
+void s3_new_object_send(struct s3_request *request, const pst_attr *attr);
+
+/* One checksum of the list, the one that the store is configured for if it is there; MD5 as
+ * Content-MD5. SHA-256 also becomes the payload's hash, which the signature covers. */
+void s3_sums_send(struct s3_request *request, const pst_sum *sums, uint32_t n, size_t stride);
+
+/* The sum of that algorithm in a list, NULL if there is none. */
+const pst_sum *s3_sum_find(const pst_sum *sums, uint32_t n, size_t stride, uint32_t algorithm);
+
+const char *s3_sum_header(uint32_t algorithm); /* "x-amz-checksum-crc32c"; NULL: S3 has none */
+const char *s3_sum_name(uint32_t algorithm);   /* "CRC32C" */
+
+/* ---- from the store --------------------------------------------------------------------------- */
+
+#define S3_SUMS_MAX 3u
+struct s3_sums {
+    pst_sum sums[S3_SUMS_MAX]; /* over the whole object */
+    uint32_t n;
+    uint32_t is_composite; /* there is a checksum, but one of the parts' checksums */
+};
+
+void s3_sums_take(const pst_kv *headers, size_t n_headers, struct s3_sums *out);
+
+/* One checksum from its base64; 0 when it is none of that algorithm. */
+int s3_sum_parse(uint32_t algorithm, pst_str text, pst_sum *out);
+
+/* Everything that the reply to HEAD tells. Returns 0 for lack of memory. */
+int s3_attr_take(pst_op *op, const pst_kv *headers, size_t n_headers, pst_attr *out,
+                 struct s3_sums *sums);
+
+/* etag, version of a reply to a write. */
+void s3_put_take(pst_op *op, const pst_http_reply *reply, uint64_t size, pst_put_result *out);
+
+#endif

@@ -1,0 +1,129 @@
+/* look.c - what became of a write whose reply was lost.
+ *
+ * A conditional write must not be repeated blindly: the second attempt would find the work of the first
+ * and report a conflict with ourselves. So the object is looked at, and compared with what we wrote:
+ * size, then the etag or a checksum where those are known, else the MD5 of our bytes where the etag has
+ * the form of one (most stores, unless they encrypt; an etag that is no MD5 then says nothing). The MD5
+ * is made on the host's pool and only in this rare case.
+ *
+ * Another writer of the very same bytes cannot be told apart from us; the key then holds what was to be
+ * written. */
+#include "look.h"
+
+#include <string.h>
+
+#include "attr.h"
+#include "ops.h"
+#include "text.h"
+
+int s3_look_is_due(const pst_op *op, pst_rc rc)
+{
+    if (op->err->flags & PST_ERR_MAYBE_APPLIED)
+        return rc != PST_E_CANCELLED;
+    return op->attempt > 1 && (rc == PST_E_PRECONDITION || rc == PST_E_EXISTS);
+}
+
+static struct s3_look *look_of(pst_op *op)
+{
+    return s3_call_of(op)->look;
+}
+
+static void end(pst_op *op, enum s3_verdict verdict)
+{
+    struct s3_look *look = look_of(op);
+    s3_error_copy(op->err, &look->saved);
+    look->verdict = verdict;
+    look->found(op, look, &look->now);
+}
+
+/* "32 hex digits" with their quotes. */
+static int is_md5(pst_str etag)
+{
+    if (etag.len != 34)
+        return 0;
+    for (size_t i = 1; i < 33; i++) {
+        if (!strchr("0123456789abcdef", etag.ptr[i]) || etag.ptr[i] == '\0')
+            return 0;
+    }
+    return 1;
+}
+
+static void compare_md5(void *arg)
+{
+    static const char digits[] = "0123456789abcdef";
+    pst_op *op = arg;
+    struct s3_look *look = look_of(op);
+    const pst_backend *store = s3_call_of(op)->request.store;
+    uint8_t md5[16];
+    int is_same = 1;
+    if (store->crypto->digest(store->host, PST_DIGEST_MD5, look->src, look->n_src, md5) != PST_OK) {
+        end(op, S3_LOOK_UNCLEAR);
+        return;
+    }
+    for (size_t i = 0; i < sizeof(md5); i++) {
+        is_same &= look->now.etag.ptr[1 + 2 * i] == digits[md5[i] >> 4] &&
+                   look->now.etag.ptr[2 + 2 * i] == digits[md5[i] & 15];
+    }
+    end(op, is_same ? S3_LOOK_OURS : S3_LOOK_OTHER);
+}
+
+/* A checksum that both sides know decides: returns 1 and the verdict. */
+static int compare_sums(const struct s3_look *look, const struct s3_sums *theirs,
+                        enum s3_verdict *verdict)
+{
+    for (uint32_t i = 0; i < theirs->n; i++) {
+        const pst_sum *ours = s3_sum_find(look->sums, look->n_sums, look->sum_stride,
+                                          theirs->sums[i].algorithm);
+        if (!ours)
+            continue;
+        *verdict = memcmp(ours->bytes, theirs->sums[i].bytes, theirs->sums[i].length) == 0
+                       ? S3_LOOK_OURS
+                       : S3_LOOK_OTHER;
+        return 1;
+    }
+    return 0;
+}
+
+static void on_head(struct s3_request *request, pst_rc rc, const pst_http_reply *reply)
+{
+    pst_op *op = request->op;
+    struct s3_look *look = look_of(op);
+    struct s3_sums sums;
+    enum s3_verdict verdict = S3_LOOK_UNCLEAR;
+    uint64_t size = PST_UNKNOWN;
+    if (rc != PST_OK) {
+        end(op, rc == PST_E_NOT_FOUND ? S3_LOOK_NOTHING : S3_LOOK_UNCLEAR);
+        return;
+    }
+    (void)s3_parse_u64(s3_header(reply->headers, reply->n_headers, "content-length"), &size);
+    s3_sums_take(reply->headers, reply->n_headers, &sums);
+    s3_put_take(op, reply, size, &look->now);
+    if (look->size != PST_UNKNOWN && size != look->size) {
+        end(op, S3_LOOK_OTHER);
+    } else if (look->etag.len > 0) {
+        end(op, s3_str_eq(look->etag, look->now.etag) ? S3_LOOK_OURS : S3_LOOK_OTHER);
+    } else if (compare_sums(look, &sums, &verdict)) {
+        end(op, verdict);
+    } else if (look->src && is_md5(look->now.etag)) {
+        if (op->host->exec(op->host, op, PST_POOL_CPU, compare_md5, op) != PST_OK)
+            end(op, S3_LOOK_UNCLEAR);
+    } else {
+        end(op, S3_LOOK_UNCLEAR);
+    }
+}
+
+void s3_look(struct s3_look *look, pst_backend *store, pst_op *op)
+{
+    struct s3_call *call = s3_call_of(op);
+    struct s3_request *request = &call->request;
+    call->look = look;
+    look->now.struct_size = sizeof(look->now);
+    look->saved = (pst_error)PST_ERROR_INIT;
+    s3_error_copy(&look->saved, op->err);
+    s3_request_init(request, store, op, "HEAD", look->key);
+    s3_request_header(request, "x-amz-checksum-mode", PST_STR("ENABLED"));
+    s3_sse_c_headers(request, 0);
+    request->done = on_head;
+    if (s3_request_send(request) != PST_PENDING)
+        end(op, S3_LOOK_UNCLEAR);
+}
