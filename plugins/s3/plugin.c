@@ -13,6 +13,7 @@
 #include "endpoint.h"
 #include "error.h"
 #include "ops.h"
+#include "probe.h"
 #include "s3.h"
 #include "text.h"
 #include "url.h"
@@ -36,7 +37,11 @@ static const pst_limits limits = {
     .io_align = 1,
 };
 
-#define S3_CAPS PST_CAP_CANCEL_BOUNDED
+#define S3_CAPS                                                                                    \
+    (PST_CAP_READ | PST_CAP_READ_SUFFIX | PST_CAP_READ_IF_MATCH | PST_CAP_STAT | PST_CAP_PUT |     \
+     PST_CAP_WRITE_IF_MATCH | PST_CAP_CREATE_ONLY | PST_CAP_REMOVE | PST_CAP_LIST |                \
+     PST_CAP_LIST_ORDERED | PST_CAP_USER_META | PST_CAP_CONTENT_TYPE | PST_CAP_TAGS |              \
+     PST_CAP_VERSIONS | PST_CAP_CANCEL_BOUNDED)
 
 /* ---- notes ------------------------------------------------------------------------------------ */
 
@@ -82,6 +87,7 @@ static void store_close(pst_backend *store)
     const pst_host *host = store->host;
 
     s3_creds_free(store->creds);
+    s3_probe_free(store->probe);
     if (store->client)
         store->http->client_free(store->client);
     s3_endpoints_free(store->endpoints);
@@ -171,6 +177,8 @@ static pst_rc store_open(const pst_host *host, const pst_open_args *args, pst_ba
     if (rc == PST_OK)
         rc = s3_creds_new(store, &store->creds, err);
     if (rc == PST_OK)
+        rc = s3_probe_new(store, &store->probe, err);
+    if (rc == PST_OK)
         *out = store;
     else
         store_close(store);
@@ -194,7 +202,7 @@ static void info(pst_backend *store, pst_backend_info *out)
 {
     pst_limits *l = out->limits;
 
-    out->caps = S3_CAPS;
+    out->caps = s3_probe_caps(store->probe, S3_CAPS);
     out->endpoint = s3_endpoint_name(store->endpoints, 0);
     pthread_mutex_lock(&store->mutex);
     out->note = store->locked.notes ? store->locked.notes->text : "";
@@ -217,17 +225,17 @@ static void info(pst_backend *store, pst_backend_info *out)
     l->io_align = limits.io_align;
 }
 
-static void cancel(pst_backend *store, pst_op *op)
-{
-    (void)store;
-    s3_request_cancel(&s3_call_of(op)->request);
-}
-
 /* ---- the tables ------------------------------------------------------------------------------- */
 
 static const pst_backend_ops ops = {
     .struct_size = sizeof(ops),
-    .cancel = cancel,
+    .read = s3_read,
+    .stat = s3_stat,
+    .put = s3_put,
+    .remove = s3_remove,
+    .list = s3_list,
+    .dst_ready = s3_dst_ready,
+    .cancel = s3_cancel,
     .info = info,
     .close = store_close,
 };

@@ -71,7 +71,7 @@ void s3_request_init(struct s3_request *r, pst_backend *store, pst_op *op, const
     r->done = NULL;
     r->own.identity = NULL;
     r->own.endpoint = r->own.corrected = 0;
-    r->own.failed = PST_OK;
+    r->own.failed = r->own.refused = PST_OK;
     r->own.redirect = pst_str_of(NULL, 0);
     atomic_store_explicit(&r->own.http_id, 0, memory_order_relaxed);
 }
@@ -749,7 +749,12 @@ static int32_t on_accept(void *ctx, const pst_http_head *head, pst_http_grant *g
         return PST_E_CANCELLED;
     if (head->status < 200 || head->status > 299)
         return PST_HTTP_REJECT;
-    return r->accept ? r->accept(r, head, grant) : PST_HTTP_COLLECT;
+    if (!r->accept)
+        return PST_HTTP_COLLECT;
+    const int32_t answer = r->accept(r, head, grant);
+    if (answer < 0)
+        r->own.refused = answer;
+    return answer;
 }
 
 static enum s3_outcome outcome_of(pst_rc rc, const pst_http_reply *reply)
@@ -946,6 +951,7 @@ static void on_done(void *ctx, pst_rc rc, const pst_http_reply *reply)
     if (rc == PST_OK && reply->status > 0 && !atomic_load(&r->own.is_cancelled) &&
         correct(r, reply))
         return;
-    rc = s3_error_from_reply(r, rc, reply);
+    if (rc == PST_OK || rc != r->own.refused) /* what accept refused it has explained */
+        rc = s3_error_from_reply(r, rc, reply);
     end(r, rc, reply);
 }

@@ -54,6 +54,7 @@ struct s3_request {
         uint32_t endpoint;
         uint32_t corrected; /* what was put right already */
         int32_t failed;     /* of the calls that fill the request */
+        int32_t refused;    /* by accept, which has filled *err */
         pst_str redirect;   /* URL to use instead, of the operation's memory */
         char region[64];    /* signed for */
     } own;
