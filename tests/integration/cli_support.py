@@ -63,10 +63,10 @@ class Case(unittest.TestCase):
         with open(os.path.join(os.fsencode(self.top), os.fsencode(name)), "rb") as f:
             return f.read()
 
-    def run_raw(self, *args, stdin=b"", command=PENSTOCK, env=None, **more):
+    def run_raw(self, *args, stdin=b"", command=PENSTOCK, env=None, timeout=100, **more):
         env = {**self.env, **(env or {})}
         return subprocess.run([command, *args], input=stdin, capture_output=True, cwd=self.top,
-                              env=env, check=False, timeout=100, **more)
+                              env=env, check=False, timeout=timeout, **more)
 
     def run_ok(self, *args, **more):
         """Run, demand success and silence on stderr; returns stdout."""

@@ -4,39 +4,19 @@ nor in any line of the log.
 
   errors.py --write   puts the lines of this run into docs/s3.md
 """
-import http.server
 import json
 import os
 import re
 import socket
 import sys
-import threading
 
 import support
 
+sys.path.insert(0, os.path.join(support.cli_support.SOURCE, "tests/lib"))
+import faults  # noqa: E402
+
 DOCUMENT = os.path.join(support.cli_support.SOURCE, "docs/s3.md")
 BEGIN, END = "<!-- errors: tests/real/errors.py --write -->\n", "<!-- end of errors -->\n"
-
-SLOW_DOWN = (b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>SlowDown</Code><Message>Please '
-             b'reduce your request rate.</Message><RequestId>0</RequestId></Error>')
-
-
-class SlowDown(http.server.BaseHTTPRequestHandler):
-    """A store that is always too busy."""
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        self.send_response(503)
-        self.send_header("Content-Type", "application/xml")
-        self.send_header("Content-Length", str(len(SLOW_DOWN)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(SLOW_DOWN)
-
-    do_HEAD = do_GET
-
-    def log_message(self, *_):
-        pass
 
 
 def closed_port():
@@ -64,6 +44,7 @@ class Errors(support.Case):
         ("untrusted certificate", 5),
         ("https to an http port", 5),
         ("throttled", 5),
+        ("archived object", None),
         ("profile that is not there", None),
         ("option that is not there", 2),
     ]
@@ -114,7 +95,9 @@ class Errors(support.Case):
         elif what == "https to an http port":
             env = {endpoint: self.endpoint.replace("http:", "https:")}
         elif what == "throttled":
-            env = {endpoint: self.busy_endpoint()}
+            env = {endpoint: self.faulty_endpoint("throttled")}
+        elif what == "archived object":
+            env = {endpoint: self.faulty_endpoint("archived")}
         elif what == "profile that is not there":
             env = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None,
                    "AWS_PROFILE": "nobody"}
@@ -122,14 +105,12 @@ class Errors(support.Case):
             args = ["-o", "endpont=http://x"]
         return env, args, uri
 
-    def busy_endpoint(self):
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), SlowDown)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        self.addCleanup(thread.join)
-        self.addCleanup(server.shutdown)
-        self.addCleanup(server.server_close)
-        return f"http://127.0.0.1:{server.server_address[1]}"
+    def faulty_endpoint(self, fault):
+        """A store that answers everything so."""
+        server = faults.FaultServer("s3")
+        self.addCleanup(server.close)
+        server.set_faults({"on": "*", "times": 0, "fault": fault})
+        return "http://" + server.address
 
     def see(self, what, *more):
         env, args, uri = self.wrong(what)
