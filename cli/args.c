@@ -456,6 +456,23 @@ const char *cli_text(const struct cli_args *args, const char *name)
     return value->n_texts > 0 ? value->texts[0] : value->option->fallback;
 }
 
+pst_str cli_str(const struct cli_args *args, const char *name)
+{
+    const char *text = cli_text(args, name);
+    return text ? pst_str_of(text, strlen(text)) : pst_str_of(NULL, 0);
+}
+
+int cli_version_id(struct cli *cli, const struct cli_args *args, pst_str *out)
+{
+    *out = cli_str(args, "version-id");
+    if (cli_given(args, "version-id") && out->len == 0)
+        return cli_usage(cli, "--version-id is empty");
+    if (out->len > 0 && args->n_operands > args->verb->min_operands &&
+        args->verb->max_operands == CLI_ANY)
+        return cli_usage(cli, "--version-id is of one object, and there are several URIs");
+    return CLI_OK;
+}
+
 uint64_t cli_number(const struct cli_args *args, const char *name)
 {
     const struct cli_value *value = find_value(args, name);

@@ -92,10 +92,19 @@ struct cli_args {
 uint32_t cli_flag(const struct cli_args *args, const char *name);    /* how often */
 bool cli_given(const struct cli_args *args, const char *name);       /* fallbacks do not count */
 const char *cli_text(const struct cli_args *args, const char *name); /* NULL: not given */
-uint64_t cli_number(const struct cli_args *args, const char *name);  /* PST_UNKNOWN: not given */
+pst_str cli_str(const struct cli_args *args, const char *name);     /* the same; empty: not given */
+uint64_t cli_number(const struct cli_args *args, const char *name); /* PST_UNKNOWN: not given */
 size_t cli_list(const struct cli_args *args, const char *name, const char *const **values);
 /* CLI_PAIRS as pst_kv, slices of the arguments. */
 size_t cli_pairs(const struct cli_args *args, const char *name, const pst_kv **pairs);
+
+/* The version that --version-id names, for verbs whose table has CLI_OPTION_VERSION_ID. A usage error
+ * where there are several operands, as each object has versions of its own. */
+#define CLI_OPTION_VERSION_ID                                                                      \
+    {                                                                                              \
+        0, CLI_TEXT, "version-id", "ID", "this version, as ls --versions shows it", NULL, 0, 0     \
+    }
+int cli_version_id(struct cli *cli, const struct cli_args *args, pst_str *out);
 
 /* Is the option in the verb's own table? For code that several verbs share. */
 bool cli_has_option(const struct cli_verb *verb, const char *name);

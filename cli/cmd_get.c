@@ -226,6 +226,7 @@ static int verify_stored(struct cli *cli, const struct cli_stream *stream,
 static int expect(struct cli *cli, struct cli_flow *flow, const struct cli_stream *stream,
                   pst_read_options *options, pst_attr **attr)
 {
+    const pst_stat_options look = {.struct_size = sizeof(look), .version = options->version};
     pst_error err = PST_ERROR_INIT;
     int code = CLI_OK;
 
@@ -236,7 +237,7 @@ static int expect(struct cli *cli, struct cli_flow *flow, const struct cli_strea
         cli_not_verified(cli, flow, stream->name, "the store's checksum is of the whole object");
         return CLI_OK;
     }
-    pst_rc rc = pst_stat(stream->store, stream->key, NULL, &cli->call, attr, &err);
+    pst_rc rc = pst_stat(stream->store, stream->key, &look, &cli->call, attr, &err);
     if (rc != PST_OK)
         return cli_fail_rc(cli, rc, &err);
     cli_expect_sum(cli, flow, stream->name, *attr, options);
@@ -256,6 +257,7 @@ static int get_object(struct cli *cli, struct cli_flow *flow, struct cli_stream 
     int code;
 
     cli_flow_read_options(flow, &options);
+    options.version = cli_str(cli->args, "version-id");
     stream->options = &options;
     stream->info = &info;
     code = expect(cli, flow, stream, &options, &attr);
@@ -284,8 +286,11 @@ static int run_get(struct cli *cli, const struct cli_args *args)
     const char *file = args->n_operands > 1 ? args->operands[1] : "-";
     struct cli_location location = {0};
     struct cli_flow flow = {0};
+    pst_str version;
     int code = cli_flow_init(cli, args, &flow);
 
+    if (code == CLI_OK)
+        code = cli_version_id(cli, args, &version);
     if (code == CLI_OK)
         code = cli_location_parse(cli, args->operands[0], 0, &location);
     if (code == CLI_OK && cli_given(args, "offset"))
@@ -312,6 +317,7 @@ static int run_get(struct cli *cli, const struct cli_args *args)
 static const struct cli_option options[] = {
     {0, CLI_SIZE, "offset", "BYTES", "start here", NULL, 0, 0},
     {0, CLI_SIZE, "length", "BYTES", "read exactly this many", NULL, 0, 0},
+    CLI_OPTION_VERSION_ID,
     CLI_FLOW_OPTION_DECOMPRESS,
     CLI_FLOW_OPTIONS,
     CLI_FLOW_OPTION_JSON,

@@ -100,12 +100,6 @@ static int copy_source(struct cli *cli, struct source *source, pst_writer *write
     return code == CLI_OK ? check_unchanged(cli, source) : code;
 }
 
-static pst_str text_option(const struct cli_args *args, const char *name)
-{
-    const char *text = cli_text(args, name);
-    return text ? pst_str_of(text, strlen(text)) : pst_str_of(NULL, 0);
-}
-
 static void print_result(struct cli *cli, const struct cli_location *to, uint64_t n_read,
                          const pst_write_result *result)
 {
@@ -160,12 +154,14 @@ static int put_source(struct cli *cli, struct cli_flow *flow, struct source *sou
     pst_rc rc;
     int code;
 
-    attr.content_type = text_option(args, "content-type");
-    attr.content_encoding = text_option(args, "content-encoding");
-    attr.cache_control = text_option(args, "cache-control");
+    attr.content_type = cli_str(args, "content-type");
+    attr.content_encoding = cli_str(args, "content-encoding");
+    attr.cache_control = cli_str(args, "cache-control");
+    attr.storage_class = cli_str(args, "storage-class");
+    attr.n_tags = cli_pairs(args, "tag", &attr.tags);
     attr.n_user_meta = cli_pairs(args, "meta", &attr.user_meta);
     options.attr = &attr;
-    options.if_match = text_option(args, "if-match");
+    options.if_match = cli_str(args, "if-match");
     options.flags = cli_flag(args, "create-only") ? PST_WRITE_CREATE_ONLY : 0;
     options.sums = 1u << PST_SUM_CRC32C;
     cli_flow_write_options(flow, is_compressed, &options);
@@ -263,7 +259,9 @@ static const struct cli_option options[] = {
     {0, CLI_TEXT, "content-encoding", "CODING", "how its bytes are encoded, like gzip", NULL, 0, 0},
     {0, CLI_TEXT, "cache-control", "TEXT", "for caches between the store and its readers", NULL, 0,
      0},
+    {0, CLI_TEXT, "storage-class", "CLASS", "as the store calls it, like STANDARD_IA", NULL, 0, 0},
     {0, CLI_PAIRS, "meta", "NAME=VALUE", "user metadata; may be repeated", NULL, 0, 0},
+    {0, CLI_PAIRS, "tag", "NAME=VALUE", "a tag of the object; may be repeated", NULL, 0, 0},
     CLI_FLOW_OPTION_COMPRESS,
     CLI_FLOW_OPTIONS,
     {0, CLI_FLAG, "json", NULL, "print size, etag and CRC-32C of what was written", NULL, 0, 0},

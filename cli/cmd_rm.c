@@ -75,14 +75,32 @@ static int fail_missing(struct cli *cli, const struct cli_location *location)
     return code;
 }
 
+/* A version, which may be a delete marker that nothing can be asked of, or not be there any more. */
+static int remove_version(struct cli *cli, const struct cli_location *location, pst_str version)
+{
+    const pst_delete_options options = {.struct_size = sizeof(options), .version = version};
+    pst_error err = PST_ERROR_INIT;
+    pst_rc rc;
+
+    if (cli_flag(cli->args, "dry-run")) {
+        print_location(cli, location, location->parts.key);
+        return CLI_OK;
+    }
+    rc = pst_delete(location->store, location->parts.key, &options, &cli->call, &err);
+    return rc == PST_OK ? CLI_OK : cli_fail_rc(cli, rc, &err);
+}
+
 static int remove_key(struct cli *cli, const struct cli_location *location)
 {
+    pst_str version = cli_str(cli->args, "version-id");
     pst_error err = PST_ERROR_INIT;
     pst_attr *attr = NULL;
     pst_rc rc;
 
     if (location->is_directory)
         return fail_directory(cli, location);
+    if (version.len > 0)
+        return remove_version(cli, location, version);
     rc = pst_stat(location->store, location->parts.key, NULL, &cli->call, &attr, &err);
     if (rc == PST_OK && attr->kind != PST_KIND_OBJECT)
         rc = PST_E_NOT_FOUND;
@@ -372,8 +390,13 @@ static int run_rm(struct cli *cli, const struct cli_args *args)
     struct cli_regex *regex = NULL;
     struct cli_tally tally = {0};
     bool is_many = cli_flag(args, "recursive") || cli_given(args, "regex");
-    int code = cli_regex_new(cli, cli_text(args, "regex"), &regex);
+    pst_str version;
+    int code = cli_version_id(cli, args, &version);
 
+    if (code == CLI_OK && version.len > 0 && is_many)
+        code = cli_usage(cli, "--version-id is of one object");
+    if (code == CLI_OK)
+        code = cli_regex_new(cli, cli_text(args, "regex"), &regex);
     /* Every location is understood before the first object goes. */
     for (uint32_t i = 0; i < args->n_operands && code == CLI_OK; i++) {
         code = cli_location_parse(cli, args->operands[i], 0, &locations[i]);
@@ -406,6 +429,7 @@ static const struct cli_option options[] = {
      "only objects whose path below the URI matches (PCRE2); one level without -r", NULL, 0, 0},
     {'n', CLI_FLAG, "dry-run", NULL, "print what would be deleted and delete nothing", NULL, 0, 0},
     {'y', CLI_FLAG, "yes", NULL, "delete many without asking", NULL, 0, 0},
+    CLI_OPTION_VERSION_ID,
     {'f', CLI_FLAG, "force", NULL, "what is not there is no error", NULL, 0, 0},
     {'j', CLI_COUNT, "jobs", "N", "batches deleted at the same time", "4", 1, 64},
     {'0', CLI_FLAG, "null", NULL, "with -n: end each entry with NUL", NULL, 0, 0},
@@ -421,6 +445,8 @@ const struct cli_verb cli_cmd_rm = {
         "Without -r each URI is one key and exactly that is deleted. With -r it is a "
         "directory, with or without its slash: \"dir\" never touches \"dirfoo\". Directories "
         "that are empty afterwards go too, where a store has such.\n\n"
+        "Where a store keeps old versions, the key alone is deleted and they stay; --version-id "
+        "deletes one of them for good.\n\n"
         "-r and --regex ask on the terminal first; in a script they need --yes.\n\n"
         "  penstock rm -r --yes --regex '\\.tmp$' s3://bucket/job/",
     .options = options,

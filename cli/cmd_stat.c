@@ -26,6 +26,11 @@ static const pst_sum *sum_at(const pst_attr *attr, uint32_t i)
     return (const pst_sum *)(const void *)((const char *)attr->sums + i * attr->sum_stride);
 }
 
+static pst_str scope_name(const pst_sum *sum)
+{
+    return sum->scope == PST_SCOPE_RANGE ? PST_STR("range") : PST_STR("object");
+}
+
 static void add_hex(struct cli_text_buf *text, const pst_sum *sum)
 {
     for (uint32_t i = 0; i < sum->length && i < sizeof(sum->bytes); i++)
@@ -57,6 +62,19 @@ static const char *strength_name(uint32_t strength)
     return strength == PST_ETAG_STRONG ? "strong" : strength == PST_ETAG_WEAK ? "weak" : "none";
 }
 
+static void add_pairs(struct cli_text_buf *text, const char *title, const pst_kv *pairs, size_t n)
+{
+    if (n > 0)
+        cli_addf(text, "%s:\n", title);
+    for (size_t i = 0; i < n; i++) {
+        cli_addf(text, "  ");
+        cli_add_printable(text, pairs[i].key);
+        cli_addf(text, " = ");
+        cli_add_printable(text, pairs[i].value);
+        cli_add(text, "\n", 1);
+    }
+}
+
 static void add_object(struct cli_text_buf *text, const pst_attr *attr)
 {
     struct text_attribute texts[N_TEXT_ATTRIBUTES];
@@ -72,19 +90,56 @@ static void add_object(struct cli_text_buf *text, const pst_attr *attr)
     for (size_t i = 0; i < N_TEXT_ATTRIBUTES; i++)
         add_line(text, texts[i].label, texts[i].value);
     for (uint32_t i = 0; i < attr->n_sums; i++) {
-        cli_addf(text, LABEL, sum_name(sum_at(attr, i)->algorithm));
-        add_hex(text, sum_at(attr, i));
+        const pst_sum *sum = sum_at(attr, i);
+        cli_addf(text, LABEL, sum_name(sum->algorithm));
+        add_hex(text, sum);
+        if (sum->scope == PST_SCOPE_RANGE)
+            cli_addf(text, ", of %llu bytes at %llu", (unsigned long long)sum->size,
+                     (unsigned long long)sum->offset);
         cli_add(text, "\n", 1);
     }
-    if (attr->n_user_meta > 0)
-        cli_addf(text, "User Metadata:\n");
-    for (size_t i = 0; i < attr->n_user_meta; i++) {
-        cli_addf(text, "  ");
-        cli_add_printable(text, attr->user_meta[i].key);
-        cli_addf(text, " = ");
-        cli_add_printable(text, attr->user_meta[i].value);
-        cli_add(text, "\n", 1);
+    add_pairs(text, "User Metadata", attr->user_meta, attr->n_user_meta);
+    add_pairs(text, "Tags", attr->tags, attr->n_tags);
+}
+
+static void add_json_sums(struct cli_text_buf *text, const pst_attr *attr)
+{
+    cli_json_name(text, "sums");
+    cli_add(text, "[", 1);
+    for (uint32_t i = 0; i < attr->n_sums; i++) {
+        const pst_sum *sum = sum_at(attr, i);
+        const char *name = sum_name(sum->algorithm);
+        if (i > 0)
+            cli_add(text, ",", 1);
+        cli_json_begin(text);
+        cli_json_text(text, "algorithm", pst_str_of(name, strlen(name)));
+        cli_json_text(text, "scope", scope_name(sum));
+        if (sum->scope == PST_SCOPE_RANGE) {
+            cli_json_number(text, "offset", sum->offset);
+            cli_json_number(text, "size", sum->size);
+        }
+        cli_json_name(text, "value");
+        cli_add(text, "\"", 1);
+        add_hex(text, sum);
+        cli_add(text, "\"", 1);
+        cli_json_close(text);
     }
+    cli_add(text, "]", 1);
+}
+
+static void add_json_pairs(struct cli_text_buf *text, const char *name, const pst_kv *pairs,
+                           size_t n)
+{
+    cli_json_name(text, name);
+    cli_json_begin(text);
+    for (size_t i = 0; i < n; i++) {
+        if (i > 0)
+            cli_add(text, ",", 1);
+        cli_add_json(text, pairs[i].key);
+        cli_add(text, ":", 1);
+        cli_add_json(text, pairs[i].value);
+    }
+    cli_json_close(text);
 }
 
 static void add_json_object(struct cli_text_buf *text, const pst_attr *attr)
@@ -108,25 +163,9 @@ static void add_json_object(struct cli_text_buf *text, const pst_attr *attr)
         if (texts[i].value.len > 0)
             cli_json_bytes(text, texts[i].json, texts[i].value);
     }
-    cli_json_name(text, "sums");
-    cli_json_begin(text);
-    for (uint32_t i = 0; i < attr->n_sums; i++) {
-        cli_json_name(text, sum_name(sum_at(attr, i)->algorithm));
-        cli_add(text, "\"", 1);
-        add_hex(text, sum_at(attr, i));
-        cli_add(text, "\"", 1);
-    }
-    cli_json_close(text);
-    cli_json_name(text, "user_meta");
-    cli_json_begin(text);
-    for (size_t i = 0; i < attr->n_user_meta; i++) {
-        if (i > 0)
-            cli_add(text, ",", 1);
-        cli_add_json(text, attr->user_meta[i].key);
-        cli_add(text, ":", 1);
-        cli_add_json(text, attr->user_meta[i].value);
-    }
-    cli_json_close(text);
+    add_json_sums(text, attr);
+    add_json_pairs(text, "user_meta", attr->user_meta, attr->n_user_meta);
+    add_json_pairs(text, "tags", attr->tags, attr->n_tags);
 }
 
 static void add_store(struct cli_text_buf *text, const pst_store_info *info, bool is_json)
@@ -191,8 +230,12 @@ static void print_one(struct cli *cli, const struct cli_location *location, cons
     cli_text_fini(&uri);
 }
 
-static int stat_location(struct cli *cli, struct cli_location *location)
+static int stat_location(struct cli *cli, struct cli_location *location, pst_str version)
 {
+    const pst_stat_options options = {
+        .struct_size = sizeof(options),
+        .flags = cli_flag(cli->args, "json") || cli->verbosity > 0 ? PST_LOOK_SUMS : 0,
+        .version = version};
     pst_error err = PST_ERROR_INIT;
     struct cli_base base = {0};
     pst_attr *attr = NULL;
@@ -202,10 +245,10 @@ static int stat_location(struct cli *cli, struct cli_location *location)
     if (code)
         return code;
     if (!location->is_directory)
-        rc = pst_stat(location->store, location->parts.key, NULL, &cli->call, &attr, &err);
+        rc = pst_stat(location->store, location->parts.key, &options, &cli->call, &attr, &err);
     if (rc == PST_OK && attr->kind == PST_KIND_OBJECT) {
         print_one(cli, location, attr, PST_STR(""));
-    } else if (rc == PST_OK || rc == PST_E_NOT_FOUND) {
+    } else if (version.len == 0 && (rc == PST_OK || rc == PST_E_NOT_FOUND)) {
         /* Not an object: a directory perhaps, and if not this says what is missing. */
         code = cli_base_find(cli, location, &base);
         if (code == CLI_OK)
@@ -221,14 +264,18 @@ static int stat_location(struct cli *cli, struct cli_location *location)
 static int run_stat(struct cli *cli, const struct cli_args *args)
 {
     struct cli_tally tally = {0};
+    pst_str version;
+    int usage = cli_version_id(cli, args, &version);
 
+    if (usage)
+        return usage;
     for (uint32_t i = 0; i < args->n_operands; i++) {
         struct cli_location location;
         int code = cli_location_parse(cli, args->operands[i], 0, &location);
         if (code == CLI_OK) {
             if (i > 0 && !cli_flag(args, "json"))
                 cli_put(cli, "\n", 1);
-            code = stat_location(cli, &location);
+            code = stat_location(cli, &location, version);
             cli_location_fini(&location);
         }
         cli_tally_add(&tally, code);
@@ -237,6 +284,7 @@ static int run_stat(struct cli *cli, const struct cli_args *args)
 }
 
 static const struct cli_option options[] = {
+    CLI_OPTION_VERSION_ID,
     {0, CLI_FLAG, "json", NULL, "one JSON object a line", NULL, 0, 0},
     {0, CLI_FLAG, NULL, NULL, NULL, NULL, 0, 0},
 };
@@ -245,8 +293,11 @@ const struct cli_verb cli_cmd_stat = {
     .name = "stat",
     .operands = "URI...",
     .summary = "show the attributes of objects",
-    .details = "With -v also what is known of the store: its plugin, endpoint, capabilities, and "
-               "what it fell back to when it was opened. Of a directory only its kind is shown.",
+    .details =
+        "With -v also what is known of the store: its plugin, endpoint, capabilities, and "
+        "what it fell back to when it was opened. With -v and --json checksums are shown that "
+        "the store has to look for, those of parts included. Of a directory only its kind is "
+        "shown.",
     .options = options,
     .min_operands = 1,
     .max_operands = CLI_ANY,

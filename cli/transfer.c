@@ -159,6 +159,13 @@ int transfer_options_read(struct cli *cli, const struct cli_args *args,
         options->is_recursive = cli_flag(args, "recursive") > 0;
     if (cli_has_option(args->verb, "size-time"))
         options->compares_times = cli_flag(args, "size-time") > 0;
+    if (cli_has_option(args->verb, "version-id") && cli_given(args, "version-id")) {
+        int code = cli_version_id(cli, args, &options->version);
+        if (code == CLI_OK && options->is_recursive)
+            code = cli_usage(cli, "--version-id is of one object");
+        if (code != CLI_OK)
+            return code;
+    }
     if (cli_has_option(args->verb, "regex"))
         options->regex = cli_text(args, "regex");
     if (cli_has_option(args->verb, "links")) {

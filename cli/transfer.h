@@ -26,6 +26,7 @@ struct transfer_options {
     bool drops_attributes;    /* --no-attributes */
     bool escapes, unescapes;  /* file names of the target, of the sources */
     bool skips_links;         /* --links=skip */
+    pst_str version;          /* cp: of the one source; empty: the latest */
     const char *regex;        /* NULL: every name */
 };
 
@@ -81,9 +82,12 @@ struct transfer_place {
     enum transfer_links links;
     char *name; /* the one object: of a source, or that a target shall become; NULL: a directory */
     char *into; /* of a source: what its names begin with below the target, "" or "tree/" */
-    bool is_tree;      /* of a source: with everything below, not just one level */
-    pst_store *direct; /* of a source: one store in which both it and the target lie, or NULL */
-    uint64_t size;     /* of the one object, with mtime_ns */
+    bool is_tree;    /* of a source: with everything below, not just one level */
+    pst_str version; /* of a source that is one object; empty: the latest */
+    /* Of a source: the stores in which it and the target lie, where the latter may copy by itself; one
+     * where it may rename, too. Else NULL. */
+    pst_store *direct, *direct_target;
+    uint64_t size; /* of the one object, with mtime_ns */
     int64_t mtime_ns;
 };
 
@@ -105,8 +109,8 @@ int transfer_check_overlap(struct cli *cli, const struct transfer_options *optio
                            const struct cli_flow *flow, const struct transfer_place *source,
                            const struct transfer_place *target);
 
-/* Set source->direct if there is one store in which both places lie, so that it copies and renames by
- * itself. transfer_direct_key makes the key there of a name of either place. */
+/* Set source->direct and direct_target if there is one store in which both places lie, so that it copies
+ * and renames by itself, or one that may copy from the other. transfer_direct_key makes the key there of a name of either place. */
 int transfer_direct_open(struct cli *cli, struct transfer_place *source,
                          const struct transfer_place *target);
 void transfer_direct_key(const struct transfer_place *place, pst_str name,

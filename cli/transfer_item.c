@@ -156,7 +156,8 @@ static int write_large(void *arg, pst_buffer *buffer)
 
 static int copy_large(struct transfer_work *work)
 {
-    pst_read_options options = {.struct_size = sizeof(options)};
+    pst_read_options options = {.struct_size = sizeof(options),
+                                .version = work->item->source->version};
     pst_read_info info = {.struct_size = sizeof(info)};
     struct cli_stream stream = {.store = work->from.place->store,
                                 .key = transfer_side_key(&work->from),
@@ -215,9 +216,9 @@ static int copy_through(struct transfer_work *work)
     return is_small ? copy_small(work) : copy_large(work);
 }
 
-/* ---- within one store --------------------------------------------------------------------------- */
+/* ---- by the store itself ------------------------------------------------------------------------ */
 
-/* May the store that holds both sides write the target by itself? */
+/* May the target's store write it by itself? */
 static bool is_direct(const struct transfer_work *work, uint64_t cap)
 {
     const struct transfer_place *target = &work->t->target;
@@ -245,6 +246,7 @@ static int copy_direct(struct transfer_work *work, bool *is_done)
 {
     static const pst_attr none = {.struct_size = sizeof(none)};
     pst_copy_options options = {.struct_size = sizeof(options),
+                                .from_version = work->item->source->version,
                                 .attr = work->t->options->drops_attributes ? &none : NULL};
     pst_write_result result = {.struct_size = sizeof(result)};
     pst_error err = PST_ERROR_INIT;
@@ -254,7 +256,7 @@ static int copy_direct(struct transfer_work *work, bool *is_done)
     if (is_direct(work, PST_CAP_COPY)) {
         make_direct_keys(work, &from, &to);
         rc = pst_copy(work->item->source->direct, pst_str_of(from.data, from.len),
-                      work->item->source->direct, pst_str_of(to.data, to.len), &options,
+                      work->item->source->direct_target, pst_str_of(to.data, to.len), &options,
                       &work->cli->call, &result, &err);
         cli_text_fini(&from);
         cli_text_fini(&to);
@@ -276,7 +278,8 @@ static int rename_direct(struct transfer_work *work, bool *is_done)
     struct cli_text_buf from = {0}, to = {0};
     pst_rc rc = PST_E_UNIMPLEMENTED;
 
-    if (!work->t->options->drops_attributes && is_direct(work, PST_CAP_RENAME)) {
+    if (!work->t->options->drops_attributes && is_direct(work, PST_CAP_RENAME) &&
+        work->item->source->direct == work->item->source->direct_target) {
         make_direct_keys(work, &from, &to);
         rc = pst_rename(work->item->source->direct, pst_str_of(from.data, from.len),
                         pst_str_of(to.data, to.len), NULL, &work->cli->call, &err);

@@ -4,7 +4,8 @@
  * links resolved as far as the path exists, keys as text: both end in '/', so that "tree" is no part of
  * "tree2".
  *
- * A store that holds both sides copies and renames by itself, which moves no bytes through here. For
+ * A store that holds both sides copies and renames by itself, which moves no bytes through here; so does
+ * one that may copy from the other's container, if the library finds that the two are alike. For
  * two local directories that is a store rooted at "/". It does not keep names below the target as the
  * store rooted there does, so each name is looked at first: one that a link would lead elsewhere goes
  * the long way, and fails there with the plugin's own words. (Somebody who can replace directories of
@@ -109,17 +110,26 @@ int transfer_check_overlap(struct cli *cli, const struct transfer_options *optio
     return code;
 }
 
-/* ---- one store for both ------------------------------------------------------------------------- */
+/* ---- stores that copy ------------------------------------------------------------------------- */
 
 int transfer_direct_open(struct cli *cli, struct transfer_place *source,
                          const struct transfer_place *target)
 {
     const pst_kv root = {PST_STR("root"), PST_STR("/")};
 
-    if (!source->dir && !target->dir && source->store == target->store)
-        source->direct = pst_store_ref(target->store);
-    if (source->dir && target->dir && strcmp(source->info.plugin, target->info.plugin) == 0)
-        return cli_store_open(cli, &target->location, &root, &source->direct);
+    bool is_one_plugin = strcmp(source->info.plugin, target->info.plugin) == 0;
+
+    if (!source->dir && !target->dir && is_one_plugin &&
+        (source->store == target->store || (target->info.caps & PST_CAP_COPY_ACROSS))) {
+        source->direct = pst_store_ref(source->store);
+        source->direct_target = pst_store_ref(target->store);
+    }
+    if (source->dir && target->dir && is_one_plugin) {
+        int code = cli_store_open(cli, &target->location, &root, &source->direct);
+        if (code != CLI_OK)
+            return code;
+        source->direct_target = pst_store_ref(source->direct);
+    }
     return CLI_OK;
 }
 

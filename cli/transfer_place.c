@@ -190,6 +190,7 @@ static void set_directory(struct transfer_place *place, char *dir)
 void transfer_place_fini(struct transfer_place *place)
 {
     pst_store_free(place->direct);
+    pst_store_free(place->direct_target);
     pst_store_free(place->store);
     cli_location_fini(&place->location);
     free(place->prefix);
@@ -225,6 +226,8 @@ static int open_source_path(struct cli *cli, const struct transfer_options *opti
 {
     struct stat st;
 
+    if (options->version.len > 0)
+        return cli_usage(cli, "%s: files have no versions", place->location.arg);
     if (stat(path, &st) != 0)
         return cli_fail_errno(cli, errno, "%s", place->location.arg);
     if (S_ISDIR(st.st_mode)) {
@@ -248,9 +251,11 @@ static int open_source_path(struct cli *cli, const struct transfer_options *opti
 /* One key of an object store. */
 static int open_source_object(struct cli *cli, struct transfer_place *place, bool *is_found)
 {
+    const pst_stat_options options = {.struct_size = sizeof(options), .version = place->version};
     pst_error err = PST_ERROR_INIT;
     pst_attr *attr = NULL;
-    pst_rc rc = pst_stat(place->store, place->location.parts.key, NULL, &cli->call, &attr, &err);
+    pst_rc rc = pst_stat(place->store, place->location.parts.key, &options, &cli->call, &attr,
+                         &err);
 
     *is_found = rc == PST_OK && attr->kind == PST_KIND_OBJECT;
     if (*is_found) {
@@ -270,10 +275,14 @@ static int open_source_keys(struct cli *cli, const struct transfer_options *opti
     int code = CLI_OK;
 
     place->store = pst_store_ref(place->location.store);
+    place->version = options->version;
     if (!place->location.is_directory && !options->is_recursive)
         code = open_source_object(cli, place, &is_found);
     if (code != CLI_OK || is_found)
         return code;
+    if (place->version.len > 0)
+        return cli_fail(cli, CLI_NOT_FOUND, "%s: no object has such a version",
+                        place->location.uri);
     code = cli_base_find(cli, &place->location, &base);
     if (code != CLI_OK)
         return code;

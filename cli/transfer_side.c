@@ -93,9 +93,12 @@ int transfer_fail_to(struct transfer_work *work, pst_rc rc, const pst_error *err
 
 pst_rc transfer_load_attr(struct transfer_work *work, struct transfer_side *side, pst_error *err)
 {
+    const pst_stat_options options = {.struct_size = sizeof(options),
+                                      .version = side->place->version};
+
     if (side->attr)
         return PST_OK;
-    return pst_stat(side->place->store, transfer_side_key(side), NULL, &work->cli->call,
+    return pst_stat(side->place->store, transfer_side_key(side), &options, &work->cli->call,
                     &side->attr, err);
 }
 
@@ -142,7 +145,7 @@ void transfer_find_sum(struct transfer_side *side)
 /* The sum of the bytes, read one range after the other. Any failure: no sum. */
 void transfer_read_sum(struct transfer_work *work, struct transfer_side *side, uint64_t size)
 {
-    pst_read_options options = {.struct_size = sizeof(options)};
+    pst_read_options options = {.struct_size = sizeof(options), .version = side->place->version};
     pst_read_info first = {.struct_size = sizeof(first)}, info = {.struct_size = sizeof(info)};
     uint64_t offset = 0;
     uint32_t crc = 0;
@@ -174,7 +177,7 @@ void transfer_read_sum(struct transfer_work *work, struct transfer_side *side, u
 int transfer_load_body(struct transfer_work *work, bool *is_small)
 {
     const struct transfer_item *item = work->item;
-    pst_read_options options = {.struct_size = sizeof(options)};
+    pst_read_options options = {.struct_size = sizeof(options), .version = item->source->version};
     pst_read_info info = {.struct_size = sizeof(info)};
     pst_error err = PST_ERROR_INIT;
     const pst_attr *attr = work->from.attr;

@@ -133,7 +133,8 @@ class Flow(Case):
                         b" ".join([sums[0], b"%d" % state.st_mtime_ns, b"%d" % time.time_ns(),
                                    *sums[3:]]))
             facts = json.loads(self.run_ok("stat", "--json", name))
-            if facts["sums"].get("CRC32C") == sums[3].decode().split(":")[1]:
+            if {"algorithm": "CRC32C", "scope": "object",
+                    "value": sums[3].decode().split(":")[1]} in facts["sums"]:
                 return
         self.fail(facts)
 
