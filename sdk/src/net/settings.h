@@ -1,0 +1,31 @@
+/* settings.h - the configuration of a client, as libcurl wants it. */
+#ifndef PST_NET_SETTINGS_H
+#define PST_NET_SETTINGS_H
+
+#include <curl/curl.h>
+
+#include <penstock/services.h>
+
+struct pst_net_settings {
+    char *user_agent;
+    char *ca_file, *ca_dir; /* NULL: none */
+    char *client_cert, *client_key;
+    char *http_proxy, *https_proxy; /* "" for none */
+    char *no_proxy;
+    char *unix_socket;
+    uint32_t connect_timeout_ms, stall_timeout_ms, max_connections;
+};
+
+/* Copy and complete from the environment. Errors: INVALID naming the setting, NO_MEMORY. */
+pst_rc pst_settings_init(struct pst_net_settings *settings, const pst_http_config *config,
+                         pst_error *err);
+/* Proxies may contain a password: wiped. */
+void pst_settings_fini(struct pst_net_settings *settings);
+
+/* Set a handle up for requests of this client. Returns 0 if libcurl refuses. */
+int pst_settings_apply(const struct pst_net_settings *settings, int is_https, CURL *easy);
+
+/* The proxy that requests of this scheme may go through, "" for none. */
+const char *pst_settings_proxy(const struct pst_net_settings *settings, int is_https);
+
+#endif

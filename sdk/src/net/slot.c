@@ -1,0 +1,223 @@
+/* slot.c - easy handles: made once for a client and scheme, then reused.
+ *
+ * What belongs to the client is set when the handle is made. Of a request only what differs from the
+ * last one on the same handle is set: usually the target and the headers. The target is given apart
+ * from the URL, so that libcurl parses nothing but "http://host:port/" and sends the rest byte by byte.
+ * A proxy for plain http is the exception: there the request line holds the whole URL.
+ *
+ * Sockets are opened and closed here, close-on-exec, and counted for their client. */
+#include "net/net.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* How long a server may think about "Expect: 100-continue" before the body goes anyway. */
+#define EXPECT_WAIT_MS 500L
+
+enum kind {
+    KIND_GET,    /* no body */
+    KIND_HEAD,   /* none in either direction */
+    KIND_FIELDS, /* a short body in one piece: one send with the head */
+    KIND_UPLOAD, /* any other body, through pst_send_read */
+};
+
+static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    struct pst_http_client *client = arg;
+    (void)purpose;
+    int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+    if (fd < 0)
+        return CURL_SOCKET_BAD;
+    pst_client_ref(client);
+    atomic_fetch_add_explicit(&client->n_open, 1, memory_order_relaxed);
+    return fd;
+}
+
+static int close_socket(void *arg, curl_socket_t fd)
+{
+    struct pst_http_client *client = arg;
+    atomic_fetch_sub_explicit(&client->n_open, 1, memory_order_relaxed);
+    pst_client_unref(client);
+    return close(fd);
+}
+
+static int set_up(struct pst_slot *slot)
+{
+    CURL *easy = slot->easy;
+    struct pst_http_client *client = slot->lane->client;
+    struct pst_loop *loop = slot->lane->loop;
+    CURLSH *share = loop->shares[loop->next_share++ % PST_LOOP_SHARES];
+    CURLcode rc = CURLE_OK;
+#define SET(option, value) (rc = rc ? rc : curl_easy_setopt(easy, CURLOPT_##option, (value)))
+    SET(SHARE, share);
+    SET(PRIVATE, (void *)slot);
+    SET(ERRORBUFFER, slot->error);
+    SET(HEADERFUNCTION, pst_receive_header);
+    SET(HEADERDATA, (void *)slot);
+    SET(WRITEFUNCTION, pst_receive_body);
+    SET(WRITEDATA, (void *)slot);
+    SET(READFUNCTION, pst_send_read);
+    SET(READDATA, (void *)slot);
+    SET(SEEKFUNCTION, pst_send_seek);
+    SET(SEEKDATA, (void *)slot);
+    SET(OPENSOCKETFUNCTION, open_socket);
+    SET(OPENSOCKETDATA, (void *)client);
+    SET(CLOSESOCKETFUNCTION, close_socket);
+    SET(CLOSESOCKETDATA, (void *)client);
+    SET(EXPECT_100_TIMEOUT_MS, EXPECT_WAIT_MS);
+#undef SET
+    return rc == CURLE_OK && pst_settings_apply(&client->settings, slot->is_https, easy);
+}
+
+static struct pst_slot *take_slot(struct pst_lane *lane, int is_https)
+{
+    struct pst_ring *idle = &lane->idle[is_https];
+    struct pst_slot *slot;
+    if (!pst_ring_is_empty(idle)) {
+        slot = PST_RING_ENTRY(idle->next, struct pst_slot, link);
+        pst_ring_remove(&slot->link);
+        return slot;
+    }
+    slot = calloc(1, sizeof(*slot));
+    if (!slot)
+        return NULL;
+    slot->lane = lane;
+    slot->is_https = is_https;
+    slot->easy = curl_easy_init();
+    pst_head_reset(&slot->head);
+    if (!slot->easy || !set_up(slot)) {
+        pst_slot_free(slot);
+        return NULL;
+    }
+    return slot;
+}
+
+void pst_slot_free(struct pst_slot *slot)
+{
+    curl_easy_cleanup(slot->easy);
+    pst_head_fini(&slot->head);
+    free(slot);
+}
+
+static enum kind kind_of(const struct pst_transfer *t)
+{
+    if (t->body_bytes == 0) {
+        if (strcmp(t->method, "HEAD") == 0)
+            return KIND_HEAD;
+        /* "Content-Length: 0" has to be said where a body is usual. */
+        return strcmp(t->method, "PUT") == 0 || strcmp(t->method, "POST") == 0 ||
+                       strcmp(t->method, "PATCH") == 0
+                   ? KIND_FIELDS
+                   : KIND_GET;
+    }
+    return t->n_body == 1 && t->body_bytes <= PST_FIELDS_MAX ? KIND_FIELDS : KIND_UPLOAD;
+}
+
+#define SET(option, value) (rc = rc ? rc : curl_easy_setopt(slot->easy, CURLOPT_##option, (value)))
+
+static CURLcode set_method(struct pst_slot *slot, const struct pst_transfer *t, int kind)
+{
+    CURLcode rc = CURLE_OK;
+    if (kind != slot->kind) {
+        SET(HTTPGET, 1L);
+        if (kind == KIND_HEAD)
+            SET(NOBODY, 1L);
+        else if (kind == KIND_FIELDS)
+            SET(POST, 1L);
+        else if (kind == KIND_UPLOAD)
+            SET(UPLOAD, 1L);
+        slot->kind = kind;
+        slot->is_upload = kind == KIND_UPLOAD;
+    }
+    if (strcmp(slot->method, t->method) != 0) {
+        SET(CUSTOMREQUEST, t->method);
+        memcpy(slot->method, t->method, strlen(t->method) + 1);
+    }
+    if (kind == KIND_FIELDS) {
+        SET(POSTFIELDSIZE_LARGE, (curl_off_t)t->body_bytes);
+        SET(POSTFIELDS, t->n_body ? t->body[0].ptr : (void *)slot->error /* none is read */);
+    } else if (kind == KIND_UPLOAD) {
+        SET(INFILESIZE_LARGE, (curl_off_t)t->body_bytes);
+    }
+    return rc;
+}
+
+static CURLcode set_target(struct pst_slot *slot, const struct pst_transfer *t)
+{
+    CURLcode rc = CURLE_OK;
+    if (!t->url.is_https && *pst_settings_proxy(&t->client->settings, 0)) {
+        SET(URL, t->whole_url);
+        return rc;
+    }
+    if (slot->origin != t->origin)
+        SET(URL, t->origin->url);
+    SET(REQUEST_TARGET, t->target);
+    slot->origin = t->origin;
+    return rc;
+}
+
+/* Ask before a large body is sent, unless the last one was welcome: a refusal then costs a round trip
+ * instead of the body, and in the good case the question is asked once. */
+static void set_expect(struct pst_transfer *t)
+{
+    static char asks[] = "Expect: 100-continue";
+    const struct pst_origin *origin = t->origin;
+    t->asks_first = t->expect && t->body_bytes >= PST_EXPECT_MIN && origin->asks_before_sending &&
+                    !origin->ignores_expect;
+    if (t->asks_first)
+        t->expect->data = asks;
+}
+
+static CURLcode set_single(struct pst_slot *slot, const struct pst_transfer *t)
+{
+    const int is_single = (t->flags & PST_HTTP_NO_REUSE) != 0;
+    CURLcode rc = CURLE_OK;
+    if (is_single != slot->is_single) {
+        SET(FRESH_CONNECT, (long)is_single);
+        SET(FORBID_REUSE, (long)is_single);
+        slot->is_single = is_single;
+    }
+    return rc;
+}
+
+pst_rc pst_slot_start(struct pst_transfer *t)
+{
+    struct pst_slot *slot = take_slot(t->lane, t->url.is_https);
+    CURLcode rc = CURLE_OK;
+    if (!slot)
+        return PST_E_NO_MEMORY;
+    t->slot = slot;
+    slot->transfer = t;
+    slot->error[0] = '\0';
+    t->last_progress_ns = t->loop->now_ns;
+    pst_loop_check_at(t->loop, t->loop->now_ns +
+                                   (uint64_t)t->client->settings.stall_timeout_ms * 1000000u / 8);
+    set_expect(t);
+    rc = set_target(slot, t);
+    rc = rc ? rc : set_method(slot, t, (int)kind_of(t));
+    rc = rc ? rc : set_single(slot, t);
+    SET(HTTPHEADER, t->headers);
+    if (rc != CURLE_OK)
+        return rc == CURLE_OUT_OF_MEMORY ? PST_E_NO_MEMORY : PST_E_INTERNAL;
+    if (curl_multi_add_handle(t->loop->multi, slot->easy) != CURLM_OK)
+        return PST_E_NO_MEMORY;
+    slot->is_added = 1;
+    return PST_OK;
+}
+#undef SET
+
+void pst_slot_stop(struct pst_slot *slot)
+{
+    if (slot->is_added)
+        curl_multi_remove_handle(slot->lane->loop->multi, slot->easy);
+    slot->is_added = 0;
+}
+
+void pst_slot_give_back(struct pst_slot *slot)
+{
+    slot->transfer = NULL;
+    pst_head_reset(&slot->head);
+    pst_ring_add_first(&slot->lane->idle[slot->is_https], &slot->link);
+}
