@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "net/crypto.h"
 #include "util/text.h"
 
 static pthread_mutex_t instances_mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -59,7 +60,9 @@ static void free_loops(struct pst_net_instance *instance)
 static pst_rc instance_new(const struct pst_net_host *nh, struct pst_net_instance **out,
                            pst_error *err)
 {
-    pst_rc rc = PST_OK;
+    pst_rc rc = pst_crypto_setup(err);
+    if (rc != PST_OK)
+        return rc;
     pthread_once(&curl_once, init_curl);
     if (curl_rc != CURLE_OK)
         return pst_net_fail(err, PST_E_INTERNAL, curl_easy_strerror(curl_rc));
@@ -89,6 +92,8 @@ static const void *service(struct pst_net_instance *instance, const char *name)
     (void)instance;
     if (strcmp(name, "http/1") == 0)
         return &pst_net_http;
+    if (strcmp(name, "crypto/1") == 0)
+        return &pst_crypto_service;
     return NULL;
 }
 
