@@ -136,6 +136,18 @@ class Interop:
         self.run_ok("rm", "-q", *wanted)
         self.assertEqual(self.keys(), [])
 
+    def test_the_bucket_may_stand_in_the_host_name(self):
+        port = self.endpoint.rpartition(":")[2]
+        domain = self.env["PST_SERVERS_VIRTUAL_DOMAIN"]
+        self.env["AWS_ENDPOINT_URL_S3"] = f"http://{domain}:{port}"
+        virtual = ("-o", "addressing=virtual")
+        data = content("virtual", 2 * PART)
+        self.put("a/b c", data, "--part-size", "5MiB", *virtual)
+        self.assertEqual(self.get("a/b c", *virtual), data)
+        self.assertEqual(self.run_ok("ls", "-r", *virtual, self.s3_uri()).decode(),
+                         self.s3_uri("a/b c") + "\n")
+        self.assertEqual(self.body("a/b c"), data)
+
     # Attributes.
 
     def test_attributes_written_by_penstock(self):
@@ -168,6 +180,50 @@ class Interop:
         self.assertEqual(facts["user_meta"], {"job": "44", "note": "two words"})
         head = self.s3.head_object(Bucket=self.bucket, Key="attr")
         self.assertEqual(facts["etag"], head["ETag"])
+
+    def test_tags_written_by_penstock(self):
+        for key, n in (("small", 10), ("parts", PART + 1)):
+            self.put(key, content(key, n), "--part-size", "5MiB", "--tag", "a=1", "--tag",
+                     "two words=x+y/z")
+            tags = self.s3.get_object_tagging(Bucket=self.bucket, Key=key)["TagSet"]
+            self.assertEqual({tag["Key"]: tag["Value"] for tag in tags},
+                             {"a": "1", "two words": "x+y/z"}, key)
+
+    # Versions.
+
+    def test_old_versions_and_markers_are_those_that_boto3_sees(self):
+        self.s3.put_bucket_versioning(Bucket=self.bucket,
+                                      VersioningConfiguration={"Status": "Enabled"})
+        for text in (b"first", b"second", b"third"):
+            self.put("object", text)
+        self.run_ok("rm", "-q", self.s3_uri("object"))
+        self.assertEqual(self.run_raw("cat", self.s3_uri("object")).returncode,
+                         support.cli_support.NOT_FOUND)
+        seen = self.s3.list_object_versions(Bucket=self.bucket)
+        lines = self.run_ok("ls", "-r", "--versions", "--json", self.s3_uri()).splitlines()
+        listed = [json.loads(line)["version"] for line in lines]
+        self.assertEqual(sorted(listed), sorted(
+            [entry["VersionId"] for entry in seen["Versions"] + seen["DeleteMarkers"]]))
+        for entry in seen["Versions"]:
+            ours = self.run_ok("cat", "--version-id", entry["VersionId"], self.s3_uri("object"))
+            theirs = self.s3.get_object(Bucket=self.bucket, Key="object",
+                                        VersionId=entry["VersionId"])["Body"].read()
+            self.assertEqual(ours, theirs)
+        marker = seen["DeleteMarkers"][0]["VersionId"]
+        self.run_ok("rm", "-q", "--version-id", marker, self.s3_uri("object"))
+        self.assertEqual(self.run_ok("cat", self.s3_uri("object")), b"third")
+
+    def test_buckets_are_made_listed_and_deleted(self):
+        name = self.bucket + "-more"
+        self.run_ok("mb", "-q", f"s3://{name}")
+        self.assertIn(name, [b["Name"] for b in self.s3.list_buckets()["Buckets"]])
+        self.assertIn(f"s3://{name}/", self.run_ok("ls", "s3://").decode().splitlines())
+        self.s3.put_object(Bucket=name, Key="in the way", Body=b"")
+        self.assertEqual(self.run_raw("rb", f"s3://{name}").returncode,
+                         support.cli_support.CONFLICT)
+        self.run_ok("rm", "-q", f"s3://{name}/in the way")
+        self.run_ok("rb", "-q", f"s3://{name}")
+        self.assertNotIn(name, [b["Name"] for b in self.s3.list_buckets()["Buckets"]])
 
     # Checksums.
 
