@@ -12,7 +12,8 @@
 
 #include <cmocka.h>
 
-#include "net/crypto.h"
+/* The table of sdk/src/net/crypto.c, linked in. */
+extern const pst_crypto_1 pst_crypto_service;
 
 enum { GUARD_S = 30 };
 
@@ -137,7 +138,7 @@ static pst_rc list_emit(const pst_host *host, pst_op *op, const pst_entry *entri
 {
     struct fake_op *mine = (struct fake_op *)op;
 
-    mine->entries = realloc(mine->entries, (mine->n_entries + n + 1) * sizeof(pst_entry));
+    mine->entries = reallocarray(mine->entries, mine->n_entries + n + 1, sizeof(pst_entry));
     assert_non_null(mine->entries);
     for (size_t i = 0; i < n; i++) {
         const pst_entry *from = (const pst_entry *)((const char *)entries + i * stride);
