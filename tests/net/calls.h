@@ -5,6 +5,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include <penstock/sum.h>
+
 #include "util/net_abi.h"
 
 struct net_host {

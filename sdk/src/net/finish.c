@@ -31,9 +31,11 @@ static void gather_progress(const struct pst_transfer *t, struct pst_facts *f)
 {
     CURL *easy = t->slot->easy;
     f->has_head = t->slot->head.is_complete;
-    f->has_name = number(easy, CURLINFO_NAMELOOKUP_TIME_T) > 0;
-    f->has_connection = number(easy, CURLINFO_CONNECT_TIME_T) > 0;
-    f->has_tls = number(easy, CURLINFO_APPCONNECT_TIME_T) > 0;
+    /* Of a connection that was there already, libcurl tells only the last of these times. */
+    const int has_all = number(easy, CURLINFO_PRETRANSFER_TIME_T) > 0;
+    f->has_name = has_all || number(easy, CURLINFO_NAMELOOKUP_TIME_T) > 0;
+    f->has_connection = has_all || number(easy, CURLINFO_CONNECT_TIME_T) > 0;
+    f->has_tls = has_all || number(easy, CURLINFO_APPCONNECT_TIME_T) > 0;
     f->sys_errno = (int)small_number(easy, CURLINFO_OS_ERRNO);
     f->n_sent = (uint64_t)number(easy, CURLINFO_SIZE_UPLOAD_T);
     /* A body that libcurl takes from a callback is sent when the callback has given it all; any other
