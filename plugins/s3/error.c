@@ -217,6 +217,9 @@ pst_rc s3_fail(pst_error *err, pst_rc code, const char *format, ...)
 
     err->code = code;
     err->flags = 0;
+    err->retry_after_ms = 0;
+    err->http_status = 0;
+    err->provider_code[0] = err->request_id[0] = err->endpoint[0] = '\0';
     va_start(args, format);
     vsnprintf(err->message, sizeof(err->message), format, args);
     va_end(args);
@@ -262,7 +265,7 @@ static pst_rc fill(struct s3_request *r, const struct s3_problem *problem,
     pst_error *err = r->err;
     struct meaning meaning = meaning_of(problem->code, reply->status);
     const char *endpoint = s3_endpoint_name(r->store->endpoints, r->own.endpoint);
-    const char *source = r->own.identity ? r->own.identity->source : "none: anonymous";
+    const struct s3_identity *identity = r->own.identity;
     size_t n = 0;
 
     if (meaning.rc == PST_E_PRECONDITION && is_create_only(r) && reply->status == 412)
@@ -298,33 +301,25 @@ static pst_rc fill(struct s3_request *r, const struct s3_problem *problem,
     if (err->request_id[0])
         append(err->message, size, &n, ", request %s", err->request_id);
     append(err->message, size, &n, ", %s", endpoint);
-    if (meaning.flags & IS_LOGIN)
-        append(err->message, size, &n, ", credentials from %s", source);
+    if ((meaning.flags & IS_LOGIN) && identity)
+        append(err->message, size, &n, ", credentials from %s", identity->source);
+    else if (meaning.flags & IS_LOGIN)
+        append(err->message, size, &n, ", without credentials");
     append(err->message, size, &n, ")");
     return meaning.rc;
 }
 
 static pst_rc fill_transport(struct s3_request *r, pst_rc rc, const pst_http_reply *reply)
 {
-    static const char *const where[] = {
-        [0] = "the request failed",
-        [PST_HTTP_AT_NAME] = "cannot resolve the host name",
-        [PST_HTTP_AT_CONNECT] = "cannot connect",
-        [PST_HTTP_AT_TLS] = "TLS failed",
-        [PST_HTTP_AT_SEND] = "the connection failed while the request was sent",
-        [PST_HTTP_AT_HEAD] = "no reply",
-        [PST_HTTP_AT_BODY] = "the reply was cut",
-    };
     pst_error *err = r->err;
     const char *endpoint = s3_endpoint_name(r->store->endpoints, r->own.endpoint);
-    const uint32_t at = reply && reply->failed_at <= PST_HTTP_AT_BODY ? reply->failed_at : 0;
 
     if (rc == PST_E_CANCELLED)
         s3_fail(err, rc, "cancelled");
     else if (reply && reply->message && reply->message[0])
-        s3_fail(err, rc, "%s: %s", where[at], reply->message);
+        s3_fail(err, rc, "%s", reply->message); /* names host, port and what failed */
     else
-        s3_fail(err, rc, "%s (%s)", where[at], endpoint);
+        s3_fail(err, rc, "%s: no reply", endpoint);
     if (rc == PST_E_UNAVAILABLE)
         err->flags |= PST_ERR_RETRYABLE;
     if ((r->flags & S3_CHANGES) && reply && (reply->flags & PST_HTTP_MAY_BE_SENT))

@@ -1,7 +1,8 @@
 /* s3.h - an open S3 store, and how the pieces of the plugin fit together.
  *
  *     plugin.c      the entry, the tables          options.c, config.c   options and what they mean
- *     request.c     one signed exchange            sign.c, url.c         SigV4, URLs
+ *     request.c     one signed exchange            attempt.c, correct.c  its tries
+ *     sign.c        SigV4                          url.c                 URLs
  *     endpoint.c    which server next              error.c, xml.c        what a reply says
  *     cred*.c       who we are                     probe.c               are conditions obeyed?
  *     group.c       requests side by side      attr.c, text.c        headers, and their words
