@@ -28,11 +28,18 @@ void s3_new_object_send(struct s3_request *request, const pst_attr *attr);
  * Content-MD5. SHA-256 also becomes the payload's hash, which the signature covers. */
 void s3_sums_send(struct s3_request *request, const pst_sum *sums, uint32_t n, size_t stride);
 
+/* That one alone; nothing where it is NULL. */
+void s3_sum_send(struct s3_request *request, const pst_sum *sum);
+
+/* The same of a part, in an upload that was opened for `algorithm` (0: for none, and takes none). */
+void s3_part_sums_send(struct s3_request *request, uint32_t algorithm, const pst_sum *sums,
+                       uint32_t n, size_t stride);
+
 /* The sum of that algorithm in a list, NULL if there is none. */
 const pst_sum *s3_sum_find(const pst_sum *sums, uint32_t n, size_t stride, uint32_t algorithm);
 
-const char *s3_sum_header(uint32_t algorithm); /* "x-amz-checksum-crc32c"; NULL: S3 has none */
-const char *s3_sum_name(uint32_t algorithm);   /* "CRC32C" */
+const char *s3_sum_name(uint32_t algorithm); /* "CRC32C"; NULL: S3 has none */
+uint32_t s3_sum_bytes(uint32_t algorithm);
 
 /* ---- from the store --------------------------------------------------------------------------- */
 

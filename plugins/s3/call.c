@@ -23,3 +23,13 @@ void s3_error_copy(pst_error *to, const pst_error *from)
     if (n > head)
         memcpy((char *)to + head, (const char *)from + head, n - head);
 }
+
+pst_str s3_skip_blanks(pst_str document)
+{
+    while (document.len > 0 && (*document.ptr == ' ' || *document.ptr == '\t' ||
+                                *document.ptr == '\r' || *document.ptr == '\n')) {
+        document.ptr++;
+        document.len--;
+    }
+    return document;
+}

@@ -25,6 +25,9 @@ pst_rc s3_cleanup(pst_backend *, pst_op *, const pst_cleanup_args *, pst_cleanup
 void s3_cancel(pst_backend *, pst_op *);
 void s3_dst_ready(pst_backend *, pst_op *);
 
+/* Blanks that kept a connection alive may stand before an XML declaration, where none may be. */
+pst_str s3_skip_blanks(pst_str document);
+
 /* Copy what both have room for; struct_size stays its owner's. */
 void s3_error_copy(pst_error *to, const pst_error *from);
 

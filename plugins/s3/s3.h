@@ -63,6 +63,8 @@ struct s3_call {
     void *result;
     void *state;                      /* of the operation's own */
     struct s3_look *look;             /* look.h */
+    void (*then)(pst_op *, pst_rc);   /* where s3_end leads; NULL: the operation is complete */
+    void *outer;                      /* of who set `then` */
     void (*go_on)(pst_op *, pst_rc);  /* when what it waits for (probe.h) is known */
     _Atomic(struct s3_group *) group; /* its requests that run side by side, NULL: none */
     struct pst_op *next;              /* of those that wait for the probe */
@@ -92,6 +94,17 @@ static inline void *s3_alloc(pst_op *op, size_t size)
 static inline void s3_complete(pst_op *op, pst_rc rc)
 {
     op->host->complete(op->host, op, rc);
+}
+
+/* The same of what may be a step of a larger one: a copy in parts opens and commits an upload. */
+static inline void s3_end(pst_op *op, pst_rc rc)
+{
+    struct s3_call *call = s3_call_of(op);
+    void (*then)(pst_op *, pst_rc) = call->then;
+    if (then)
+        then(op, rc);
+    else
+        s3_complete(op, rc);
 }
 
 #endif

@@ -32,12 +32,6 @@ static const struct algorithm *find_algorithm(uint32_t id)
     return NULL;
 }
 
-const char *s3_sum_header(uint32_t algorithm)
-{
-    const struct algorithm *a = find_algorithm(algorithm);
-    return a ? a->header : NULL;
-}
-
 const char *s3_sum_name(uint32_t algorithm)
 {
     const struct algorithm *a = find_algorithm(algorithm);
@@ -54,7 +48,7 @@ const pst_sum *s3_sum_find(const pst_sum *sums, uint32_t n, size_t stride, uint3
     return NULL;
 }
 
-/* Which one goes into a header. */
+/* Which one goes into a header of an object. */
 static const pst_sum *choose(const struct s3_config *config, const pst_sum *sums, uint32_t n,
                              size_t stride)
 {
@@ -65,6 +59,12 @@ static const pst_sum *choose(const struct s3_config *config, const pst_sum *sums
     return sum ? sum : s3_sum_find(sums, n, stride, PST_SUM_CRC32C);
 }
 
+uint32_t s3_sum_bytes(uint32_t algorithm)
+{
+    const struct algorithm *a = find_algorithm(algorithm);
+    return a ? a->length : 0;
+}
+
 static void send_base64(struct s3_request *request, const char *header, const pst_sum *sum)
 {
     char text[S3_BASE64_BYTES(sizeof(sum->bytes))];
@@ -72,17 +72,36 @@ static void send_base64(struct s3_request *request, const char *header, const ps
     s3_request_headerf(request, header, "%s", text);
 }
 
-void s3_sums_send(struct s3_request *request, const pst_sum *sums, uint32_t n, size_t stride)
+/* What is not for the header that only one sum goes into. */
+static void send_others(struct s3_request *request, const pst_sum *sums, uint32_t n, size_t stride)
 {
-    const pst_sum *sum = choose(request->store->config, sums, n, stride);
-    if (sum && s3_sum_header(sum->algorithm))
-        send_base64(request, s3_sum_header(sum->algorithm), sum);
-    sum = s3_sum_find(sums, n, stride, PST_SUM_MD5);
+    const pst_sum *sum = s3_sum_find(sums, n, stride, PST_SUM_MD5);
     if (sum)
         send_base64(request, "content-md5", sum);
     sum = s3_sum_find(sums, n, stride, PST_SUM_SHA256);
     if (sum && sum->length == 32)
         request->payload_sha256 = sum->bytes;
+}
+
+void s3_sum_send(struct s3_request *request, const pst_sum *sum)
+{
+    const struct algorithm *a = sum ? find_algorithm(sum->algorithm) : NULL;
+    if (a)
+        send_base64(request, a->header, sum);
+}
+
+void s3_sums_send(struct s3_request *request, const pst_sum *sums, uint32_t n, size_t stride)
+{
+    s3_sum_send(request, choose(request->store->config, sums, n, stride));
+    send_others(request, sums, n, stride);
+}
+
+void s3_part_sums_send(struct s3_request *request, uint32_t algorithm, const pst_sum *sums,
+                       uint32_t n, size_t stride)
+{
+    if (algorithm)
+        s3_sum_send(request, s3_sum_find(sums, n, stride, algorithm));
+    send_others(request, sums, n, stride);
 }
 
 int s3_sum_parse(uint32_t algorithm, pst_str text, pst_sum *out)
