@@ -112,12 +112,19 @@ static void commit(pst_op *op)
 struct part_reply {
     pst_op *op;
     pst_str etag;
+    pst_sum sum; /* that the store made, where the upload was opened for one */
+    uint32_t algorithm, reserved0;
 };
 
 static int32_t on_part_element(void *ctx, const char *path, pst_str text)
 {
+    static const pst_str stem = {"CopyPartResult/Checksum", 23};
     struct part_reply *r = ctx;
+    const char *name = s3_sum_name(r->algorithm);
     uint32_t strength;
+    if (name && strncmp(path, stem.ptr, stem.len) == 0 && strcmp(path + stem.len, name) == 0 &&
+        !s3_sum_parse(r->algorithm, text, &r->sum))
+        return PST_E_DATA_LOSS;
     if (strcmp(path, "CopyPartResult/ETag") != 0)
         return PST_OK;
     r->etag = s3_keep_etag(r->op, text, &strength);
@@ -131,7 +138,7 @@ static pst_rc take_part(struct s3_member *member, const pst_http_reply *reply)
     struct copying *c = copying_of(op);
     uint32_t number = (uint32_t)(uintptr_t)member->state - 1;
     pst_str body = s3_skip_blanks(reply->body);
-    struct part_reply r = {.op = op};
+    struct part_reply r = {.op = op, .algorithm = c->opened.upload->algorithm};
     const struct s3_xml handler = {.end = on_part_element, .ctx = &r};
     struct s3_problem problem;
     struct s3_part part = {.offset = number * c->part_bytes};
@@ -145,6 +152,7 @@ static pst_rc take_part(struct s3_member *member, const pst_http_reply *reply)
         member->err.flags |= PST_ERR_RETRYABLE;
         return PST_E_UNAVAILABLE;
     }
+    part.sum = r.sum;
     return s3_upload_keep_part(c->opened.upload, number, &part, r.etag)
                ? PST_OK
                : s3_fail(&member->err, PST_E_NO_MEMORY, "out of memory");

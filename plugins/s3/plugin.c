@@ -41,7 +41,8 @@ static const pst_limits limits = {
     (PST_CAP_READ | PST_CAP_READ_SUFFIX | PST_CAP_READ_IF_MATCH | PST_CAP_STAT | PST_CAP_PUT |     \
      PST_CAP_WRITE_IF_MATCH | PST_CAP_CREATE_ONLY | PST_CAP_REMOVE | PST_CAP_LIST |                \
      PST_CAP_LIST_ORDERED | PST_CAP_USER_META | PST_CAP_CONTENT_TYPE | PST_CAP_TAGS |              \
-     PST_CAP_VERSIONS | PST_CAP_CANCEL_BOUNDED)
+     PST_CAP_VERSIONS | PST_CAP_UPLOAD | PST_CAP_UPLOAD_UNORDERED | PST_CAP_UPLOAD_CONDITIONAL |   \
+     PST_CAP_COPY | PST_CAP_COPY_ACROSS | PST_CAP_CANCEL_BOUNDED)
 
 /* ---- notes ------------------------------------------------------------------------------------ */
 
@@ -232,8 +233,14 @@ static const pst_backend_ops ops = {
     .read = s3_read,
     .stat = s3_stat,
     .put = s3_put,
+    .copy = s3_copy,
     .remove = s3_remove,
     .list = s3_list,
+    .upload_open = s3_upload_open,
+    .upload_part = s3_upload_part,
+    .upload_commit = s3_upload_commit,
+    .upload_abort = s3_upload_abort,
+    .upload_free = s3_upload_free,
     .dst_ready = s3_dst_ready,
     .cancel = s3_cancel,
     .info = info,
