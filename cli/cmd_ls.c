@@ -155,8 +155,6 @@ static int list_containers(struct lister *lister, const struct cli_location *loc
     if (location->parts.authority.len > 0 || location->parts.key.len > 0)
         return CLI_OK;
     pst_rc rc = pst_container_list(location->store, PST_STR(""), &list, &err);
-    if (rc == PST_E_UNIMPLEMENTED)
-        return CLI_OK;
     while (rc == PST_OK && code == CLI_OK) {
         rc = pst_list_next(list, &cli->call, &entry, &err);
         if (rc != PST_OK || !entry)
@@ -164,6 +162,8 @@ static int list_containers(struct lister *lister, const struct cli_location *loc
         code = print_container(lister, entry);
     }
     pst_list_free(list);
+    if (rc == PST_E_UNIMPLEMENTED)
+        return CLI_OK;
     *is_done = true;
     if (rc != PST_OK)
         return cli_fail_rc(cli, rc, &err);

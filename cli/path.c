@@ -267,6 +267,12 @@ static void set_directory(struct cli_base *base, pst_str key)
     base->prefix[base->prefix_len] = '\0';
 }
 
+/* Not where the whole container is missing: that is worth saying. */
+static bool is_nothing_there(pst_rc rc, const pst_error *err)
+{
+    return rc == PST_E_NOT_FOUND && !(err->flags & PST_ERR_NO_CONTAINER);
+}
+
 /* Is there anything whose key begins with `prefix`? */
 static pst_rc find_below(struct cli *cli, pst_store *store, pst_str prefix, bool *found,
                          pst_error *err)
@@ -281,7 +287,7 @@ static pst_rc find_below(struct cli *cli, pst_store *store, pst_str prefix, bool
         rc = pst_list_next(list, &cli->call, &entry, err);
     *found = rc == PST_OK && entry;
     pst_list_free(list);
-    return rc == PST_E_NOT_FOUND ? PST_OK : rc;
+    return is_nothing_there(rc, err) ? PST_OK : rc;
 }
 
 /* Is there an empty directory of that name? Such one shows only in the listing of its parent. */
@@ -303,7 +309,7 @@ static pst_rc find_empty_directory(struct cli *cli, pst_store *store, const stru
                  memcmp(entry->key.ptr, base->prefix, base->prefix_len) == 0;
     }
     pst_list_free(list);
-    return rc == PST_E_NOT_FOUND ? PST_OK : rc;
+    return is_nothing_there(rc, err) ? PST_OK : rc;
 }
 
 static int fail_nothing_there(struct cli *cli, const struct cli_location *location)

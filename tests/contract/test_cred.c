@@ -233,7 +233,7 @@ static void test_cred__operations_that_wait_together_ask_once(void **state)
     (void)state;
     open_with(&f, (pst_context_options){0});
     for (int i = 0; i < N; i++)
-        items[i] = (pst_get_item){object_key, 0, PST_UNKNOWN};
+        items[i] = (pst_get_item){.key = object_key, .length = PST_UNKNOWN};
     assert_int_equal(pst_get_many(f.store, items, N, &many, NULL, results, &err), PST_OK);
     pst_get_results_free(results, N);
     assert_int_equal(atomic_load(&app.n_calls), 1);
