@@ -124,7 +124,7 @@ static void test_put__tells_what_was_written(void **state)
 static void test_put__the_store_may_want_the_sum(void **state)
 {
     const pst_iov src = iov("123456789");
-    mem.want_sums = 1u << PST_SUM_CRC32C | 1u << PST_SUM_SHA256;
+    mem.want_sums = 1u << PST_SUM_CRC32C | 1u << 31; /* and one that is not known yet */
     assert_int_equal(pst_put(store_of(state), str("k"), &src, 1, NULL, NULL, NULL, NULL), PST_OK);
     assert_memory_equal(mem.put_sum.bytes, "\xe3\x06\x92\x83", 4);
 }
@@ -165,8 +165,8 @@ static void test_put__what_is_not_allowed_is_refused_before_any_call(void **stat
          iov("x"),
          PST_E_INVALID},
         {"k",
-         "CRC32C is the only sum",
-         {.struct_size = sizeof(pst_write_options), .sums = 1u << PST_SUM_MD5},
+         "unknown sums 0x20",
+         {.struct_size = sizeof(pst_write_options), .sums = 1u << (PST_SUM_MD5 + 1)},
          iov("x"),
          PST_E_UNIMPLEMENTED},
     };

@@ -18,14 +18,13 @@
 #include <string.h>
 
 #include "io/room.h"
-#include "util/crc32c.h"
 
 #define COPY_BYTES ((size_t)128 << 10)    /* copied, then summed, before the next: stays in L2 */
 #define SPAN_MIN_BYTES ((size_t)32 << 10) /* less is copied sooner than it is looked after */
 #define SPANS_MAX 512u                    /* of others in one part; then bytes are copied */
 
-pst_rc pst_cargo_new(struct pst_port *port, size_t capacity, const struct pst_limit *limit,
-                     struct pst_cargo **out)
+pst_rc pst_cargo_new(struct pst_port *port, size_t capacity, uint32_t which,
+                     const struct pst_limit *limit, struct pst_cargo **out)
 {
     struct pst_cargo *cargo = calloc(1, sizeof(*cargo));
     if (!cargo)
@@ -38,6 +37,7 @@ pst_rc pst_cargo_new(struct pst_port *port, size_t capacity, const struct pst_li
     cargo->core = port->core;
     cargo->reserved_bytes = capacity;
     cargo->capacity = capacity;
+    cargo->sums.which = which;
     cargo->is_idle = 1;
     pst_budget_idle(&port->core->budget, capacity);
     *out = cargo;
@@ -115,20 +115,19 @@ pst_rc pst_cargo_lend(struct pst_cargo *cargo, const struct pst_port *port, void
     return PST_OK;
 }
 
-pst_rc pst_cargo_keep(struct pst_cargo *cargo, size_t len, int wants_crc32c)
+pst_rc pst_cargo_keep(struct pst_cargo *cargo, size_t len)
 {
     char *data = (char *)pst_buffer_bytes(cargo->chunk) + cargo->chunk_used;
     pst_rc rc = add_span(cargo, cargo->chunk, data, len);
     if (rc != PST_OK)
         return rc;
     cargo->chunk_used += len;
-    if (wants_crc32c)
-        cargo->crc32c = pst_crc32c(cargo->crc32c, data, len);
+    pst_sums_add(&cargo->sums, data, len);
     return PST_OK;
 }
 
 pst_rc pst_cargo_fill(struct pst_cargo *cargo, const struct pst_port *port, const void *data,
-                      size_t len, int wants_crc32c, size_t *n)
+                      size_t len, size_t *n)
 {
     void *to = NULL;
     size_t room = 0, done = 0;
@@ -139,7 +138,7 @@ pst_rc pst_cargo_fill(struct pst_cargo *cargo, const struct pst_port *port, cons
     while (rc == PST_OK && done < len) {
         size_t step = len - done < COPY_BYTES ? len - done : COPY_BYTES;
         memcpy((char *)to + done, (const char *)data + done, step);
-        rc = pst_cargo_keep(cargo, step, wants_crc32c);
+        rc = pst_cargo_keep(cargo, step);
         done += rc == PST_OK ? step : 0;
     }
     *n = done;
@@ -162,13 +161,12 @@ size_t pst_cargo_takes(const struct pst_cargo *cargo, const struct pst_port *por
     return n;
 }
 
-pst_rc pst_cargo_take(struct pst_cargo *cargo, pst_buffer *owner, const void *data, size_t len,
-                      int wants_crc32c)
+pst_rc pst_cargo_take(struct pst_cargo *cargo, pst_buffer *owner, const void *data, size_t len)
 {
     ptrdiff_t at = (const char *)data - (const char *)pst_buffer_data(owner);
     pst_rc rc = add_span(cargo, owner, (char *)pst_buffer_bytes(owner) + at, len);
-    if (rc == PST_OK && wants_crc32c)
-        cargo->crc32c = pst_crc32c(cargo->crc32c, data, len);
+    if (rc == PST_OK)
+        pst_sums_add(&cargo->sums, data, len);
     return rc;
 }
 

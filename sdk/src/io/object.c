@@ -11,9 +11,9 @@
 #include "io/attr.h"
 #include "io/call.h"
 #include "io/outcome.h"
+#include "io/sums.h"
 #include "io/verb.h"
 #include "io/writer.h"
-#include "util/crc32c.h"
 
 /* Returns the bytes of src; PST_UNKNOWN for one that cannot be. */
 static uint64_t count_bytes(const pst_iov *src, size_t n_src)
@@ -69,7 +69,8 @@ static pst_rc put_in_place(struct pst_port *port, pst_str key, const pst_iov *sr
                            uint64_t size, const struct pst_write_plan *plan, const pst_call *call,
                            pst_write_result *result, pst_error *err)
 {
-    pst_sum sum;
+    pst_sum sums[PST_SUMS_MAX];
+    pst_error cause = PST_ERROR_INIT;
     pst_write_result own = {.struct_size = sizeof(own)};
     struct pst_task *task = pst_task_new(port, PST_SLOT_PUT, NULL);
     if (!task)
@@ -83,16 +84,12 @@ static pst_rc put_in_place(struct pst_port *port, pst_str key, const pst_iov *sr
     args->src = src;
     args->n_src = n_src;
     args->attr = &plan->attr;
-    if (plan->wants_crc32c) {
-        for (size_t i = 0; i < n_src; i++)
-            own.crc32c = pst_crc32c(own.crc32c, src[i].ptr, src[i].len);
-        own.has_crc32c = 1;
-        sum = pst_sum_crc32c(own.crc32c);
-        args->sums = &sum;
-        args->sum_stride = sizeof(sum);
-        args->n_sums = 1;
-    }
-    pst_rc rc = pst_call_run(task, key, call, 1, err);
+    args->sums = sums;
+    args->sum_stride = sizeof(sums[0]);
+    pst_rc rc = pst_sums_compute(port->core, plan->sums, src, n_src, sums, &args->n_sums, &cause);
+    own.has_crc32c = pst_sums_get_crc32c(sums, args->n_sums, &own.crc32c);
+    rc = rc == PST_OK ? pst_call_run(task, key, call, 1, err)
+                      : pst_fail_at(port, "PUT", key, rc, &cause, err);
     if (rc == PST_OK) {
         pst_outcome_take(&task->result.put, &own);
         rc = pst_outcome_check(port, key, size, call, &own, err);

@@ -7,16 +7,6 @@
 #include "io/call.h"
 #include "util/crc32c.h"
 
-pst_sum pst_sum_crc32c(uint32_t crc32c)
-{
-    pst_sum sum = {.algorithm = PST_SUM_CRC32C, .scope = PST_SCOPE_OBJECT, .length = 4};
-    if (PST_FAULT(WRONG_SUM))
-        crc32c ^= 1;
-    for (unsigned i = 0; i < 4; i++)
-        sum.bytes[i] = (uint8_t)(crc32c >> (24 - 8 * i));
-    return sum;
-}
-
 /* Returns 0 when `from` does not fit, which leaves `to` empty. */
 static int take_text(pst_str from, char *to, size_t cap)
 {

@@ -6,9 +6,6 @@
 
 #include "core/port.h"
 
-/* Big-endian, as providers print it. */
-pst_sum pst_sum_crc32c(uint32_t crc32c);
-
 /* Copy what the store answered. An etag or version longer than an answer may hold counts as none. */
 void pst_outcome_take(const pst_put_result *reply, pst_write_result *out);
 

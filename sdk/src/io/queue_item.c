@@ -24,7 +24,6 @@
 #include "io/queue_state.h"
 #include "io/retry.h"
 #include "io/verb.h"
-#include "util/crc32c.h"
 
 static void drop_copy(struct pst_item *item)
 {
@@ -363,18 +362,16 @@ static pst_rc check_size(const struct pst_port *port, uint64_t size, pst_error *
     return PST_OK;
 }
 
-/* The store wants a sum: over exactly what it gets. */
-static pst_rc add_sum(struct pst_task *task)
+/* Sums that the store wants, over exactly what it gets: computed when the item is started. */
+static pst_rc plan_sums(struct pst_item *item, uint32_t which)
 {
-    pst_put_args *args = &task->args.put;
-    uint32_t crc32c = 0;
-    for (size_t i = 0; i < args->n_src; i++)
-        crc32c = pst_crc32c(crc32c, args->src[i].ptr, args->src[i].len);
-    const pst_sum sum = pst_sum_crc32c(crc32c);
-    args->sums = pst_task_keep(task, &sum, sizeof(sum));
-    args->sum_stride = sizeof(sum);
-    args->n_sums = 1;
-    return args->sums ? (pst_rc)PST_OK : (pst_rc)PST_E_NO_MEMORY;
+    pst_put_args *args = &item->task->args.put;
+    pst_sum *list = pst_task_keep(item->task, NULL, PST_SUMS_MAX * sizeof(*list));
+    args->sums = list;
+    args->sum_stride = sizeof(*list);
+    item->summing = (struct pst_summing){
+        .which = which, .src = args->src, .n_src = args->n_src, .list = list, .n = &args->n_sums};
+    return list ? (pst_rc)PST_OK : (pst_rc)PST_E_NO_MEMORY;
 }
 
 static pst_rc make_put(struct pst_item *item, const pst_request *request, pst_error *err)
@@ -399,7 +396,7 @@ static pst_rc make_put(struct pst_item *item, const pst_request *request, pst_er
         rc = check_size(item->port, args->size_hint, err);
     if (rc == PST_OK)
         rc = take_source(item, request, args);
-    return rc == PST_OK && plan.wants_crc32c ? add_sum(item->task) : rc;
+    return rc == PST_OK ? plan_sums(item, plan.sums) : rc;
 }
 
 static pst_rc make_copy(struct pst_item *item, const pst_request *request, pst_error *err)
@@ -536,8 +533,12 @@ void pst_item_start(struct pst_item *item)
         atomic_fetch_add_explicit(&item->refs, 1, memory_order_relaxed);
         pst_reactor_arm(item->port->core->reactor, &item->deadline, deadline_ns);
     }
-    if (item->get)
+    if (item->get) {
         pst_get_start(item->get);
-    else
-        pst_retry_submit(item->task, item->max_attempts, deadline_ns);
+        return;
+    }
+    item->summing.task = item->task;
+    item->summing.max_attempts = item->max_attempts;
+    item->summing.deadline_ns = deadline_ns;
+    pst_summing_start(&item->summing);
 }

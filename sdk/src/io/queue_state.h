@@ -6,6 +6,7 @@
 
 #include "io/call.h"
 #include "io/get.h"
+#include "io/sums.h"
 
 #define PST_QUEUE_BUCKETS 1024u
 
@@ -21,7 +22,8 @@ struct pst_item {
     pst_str key;     /* in memory of get or task */
     pst_iov *bounce; /* copy the buffer here when the event is reaped */
     size_t n_bounce;
-    pst_buffer *copy; /* of the source of a put; its bytes are reserved from the budget */
+    struct pst_summing summing; /* of the source of a put */
+    pst_buffer *copy;           /* of the source of a put; its bytes are reserved from the budget */
     void (*release)(void *arg);
     void *release_arg;
     struct pst_timer deadline;

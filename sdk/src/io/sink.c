@@ -117,9 +117,10 @@ static void fill_put(struct pst_trip *trip)
 /* ---- put -------------------------------------------------------------------------------------- */
 
 pst_rc pst_sink_put(struct pst_sink *sink, const struct pst_sink_run *run, struct pst_cargo **cargo,
-                    uint64_t size, const pst_sum *sum, pst_write_result *result, pst_error *err)
+                    uint64_t size, const struct pst_sums *sums, pst_write_result *result,
+                    pst_error *err)
 {
-    struct pst_trip *trip = pst_trip_new(sink, PST_SLOT_PUT, *cargo, sum);
+    struct pst_trip *trip = pst_trip_new(sink, PST_SLOT_PUT, *cargo);
     if (!trip)
         return fail_for_memory(sink, err);
     pst_put_args *args = &trip->task->args.put;
@@ -127,11 +128,9 @@ pst_rc pst_sink_put(struct pst_sink *sink, const struct pst_sink_run *run, struc
     args->size_hint = size;
     args->src = trip->src;
     args->n_src = trip->n_src;
-    if (sum) {
-        args->sums = &trip->sum;
-        args->sum_stride = sizeof(trip->sum);
-        args->n_sums = 1;
-    }
+    args->sums = trip->sums;
+    args->sum_stride = sizeof(trip->sums[0]);
+    pst_trip_add_sums(trip, sums, &args->n_sums);
     for (struct pst_cargo *at = *cargo; at; at = at->next)
         pst_cargo_seal(at);
     struct pst_task *task = pst_task_ref(trip->task);
@@ -156,7 +155,7 @@ static int prepare_abort(struct pst_sink *sink)
 {
     if (sink->abort_task)
         return 1;
-    struct pst_trip *trip = pst_trip_new(sink, PST_SLOT_UPLOAD_ABORT, NULL, NULL);
+    struct pst_trip *trip = pst_trip_new(sink, PST_SLOT_UPLOAD_ABORT, NULL);
     if (!trip)
         return 0;
     trip->task->owner = trip;
@@ -167,7 +166,7 @@ static int prepare_abort(struct pst_sink *sink)
 
 pst_rc pst_sink_open(struct pst_sink *sink, const struct pst_sink_run *run, pst_error *err)
 {
-    struct pst_trip *trip = pst_trip_new(sink, PST_SLOT_UPLOAD_OPEN, NULL, NULL);
+    struct pst_trip *trip = pst_trip_new(sink, PST_SLOT_UPLOAD_OPEN, NULL);
     if (!trip || !prepare_abort(sink)) {
         if (trip)
             pst_task_unref(trip->task);
@@ -184,13 +183,10 @@ pst_rc pst_sink_open(struct pst_sink *sink, const struct pst_sink_run *run, pst_
 }
 
 pst_rc pst_sink_send_part(struct pst_sink *sink, const struct pst_sink_run *run, uint32_t max,
-                          uint32_t number, uint64_t offset, struct pst_cargo *cargo, int has_sum,
-                          pst_error *err)
+                          uint32_t number, uint64_t offset, struct pst_cargo *cargo, pst_error *err)
 {
-    pst_sum sum = pst_sum_crc32c(cargo->crc32c);
     pst_rc rc = pst_trip_wait(sink, &run->limit, max - 1, err);
-    struct pst_trip *trip = rc == PST_OK ? pst_trip_new(sink, PST_SLOT_UPLOAD_PART, cargo, &sum)
-                                         : NULL;
+    struct pst_trip *trip = rc == PST_OK ? pst_trip_new(sink, PST_SLOT_UPLOAD_PART, cargo) : NULL;
     if (!trip) {
         pst_cargo_free(cargo);
         return rc == PST_OK ? fail_for_memory(sink, err) : rc;
@@ -202,11 +198,9 @@ pst_rc pst_sink_send_part(struct pst_sink *sink, const struct pst_sink_run *run,
     args->number = number;
     args->src = trip->src;
     args->n_src = trip->n_src;
-    if (has_sum) {
-        args->sums = &trip->sum;
-        args->sum_stride = sizeof(trip->sum);
-        args->n_sums = 1;
-    }
+    args->sums = trip->sums;
+    args->sum_stride = sizeof(trip->sums[0]);
+    pst_trip_add_sums(trip, &cargo->sums, &args->n_sums);
     pst_cargo_seal(cargo);
     pst_trip_start(trip, run->max_attempts, run->affinity, run->deadline_ns);
     return PST_OK;
@@ -218,10 +212,10 @@ pst_rc pst_sink_settle(struct pst_sink *sink, const struct pst_sink_run *run, ps
 }
 
 pst_rc pst_sink_commit(struct pst_sink *sink, const struct pst_sink_run *run, uint64_t size,
-                       uint32_t n_parts, const pst_sum *sum, pst_write_result *result,
+                       uint32_t n_parts, const struct pst_sums *sums, pst_write_result *result,
                        pst_error *err)
 {
-    struct pst_trip *trip = pst_trip_new(sink, PST_SLOT_UPLOAD_COMMIT, NULL, sum);
+    struct pst_trip *trip = pst_trip_new(sink, PST_SLOT_UPLOAD_COMMIT, NULL);
     if (!trip)
         return fail_for_memory(sink, err);
     pst_commit_args *args = &trip->task->args.commit;
@@ -229,11 +223,9 @@ pst_rc pst_sink_commit(struct pst_sink *sink, const struct pst_sink_run *run, ui
     args->struct_size = sizeof(*args);
     args->size = size;
     args->n_parts = n_parts;
-    if (sum) {
-        args->sums = &trip->sum;
-        args->sum_stride = sizeof(trip->sum);
-        args->n_sums = 1;
-    }
+    args->sums = trip->sums;
+    args->sum_stride = sizeof(trip->sums[0]);
+    pst_trip_add_sums(trip, sums, &args->n_sums);
     struct pst_task *task = pst_task_ref(trip->task);
     pst_rc rc = pst_trip_run(trip, run, err);
     if (rc == PST_OK)

@@ -28,7 +28,8 @@ struct pst_sink *pst_sink_new(struct pst_port *port, pst_str key,
 /* Write all of `cargo` (a list; NULL: an empty object) in one request. Takes the list when it
  * succeeds and when the wait was cut short (*cargo is NULL then), else leaves it for another try. */
 pst_rc pst_sink_put(struct pst_sink *sink, const struct pst_sink_run *run, struct pst_cargo **cargo,
-                    uint64_t size, const pst_sum *sum, pst_write_result *result, pst_error *err);
+                    uint64_t size, const struct pst_sums *sums, pst_write_result *result,
+                    pst_error *err);
 
 /* Open the upload. */
 pst_rc pst_sink_open(struct pst_sink *sink, const struct pst_sink_run *run, pst_error *err);
@@ -36,7 +37,7 @@ pst_rc pst_sink_open(struct pst_sink *sink, const struct pst_sink_run *run, pst_
 /* Wait until fewer than `max` parts are under way and send this one. Takes `cargo`, always.
  * Errors: beside its own the failure of a part that was sent before. */
 pst_rc pst_sink_send_part(struct pst_sink *sink, const struct pst_sink_run *run, uint32_t max,
-                          uint32_t number, uint64_t offset, struct pst_cargo *cargo, int has_sum,
+                          uint32_t number, uint64_t offset, struct pst_cargo *cargo,
                           pst_error *err);
 
 /* Wait for all parts. Errors: the first failure of a part. */
@@ -44,7 +45,7 @@ pst_rc pst_sink_settle(struct pst_sink *sink, const struct pst_sink_run *run, ps
 
 /* Publish. May be repeated after a retryable failure. */
 pst_rc pst_sink_commit(struct pst_sink *sink, const struct pst_sink_run *run, uint64_t size,
-                       uint32_t n_parts, const pst_sum *sum, pst_write_result *result,
+                       uint32_t n_parts, const struct pst_sums *sums, pst_write_result *result,
                        pst_error *err);
 
 /* Cancel what is on its way and abort the upload, unless it was committed. Waits as run->limit says;

@@ -12,7 +12,8 @@ struct pst_trip {
     struct pst_trip *prev, *next; /* under way */
     int is_done, is_abandoned;
     pst_rc rc;
-    pst_sum sum;
+    struct pst_summing summing;
+    pst_sum sums[PST_SUMS_MAX];
     size_t n_src;
     pst_iov src[]; /* the spans of the cargo */
 };
@@ -43,8 +44,10 @@ struct pst_sink {
 void pst_sink_end(struct pst_sink *sink);
 
 /* Make a task and its trip. NULL for lack of memory. */
-struct pst_trip *pst_trip_new(struct pst_sink *sink, enum pst_slot slot, struct pst_cargo *cargo,
-                              const pst_sum *sum);
+struct pst_trip *pst_trip_new(struct pst_sink *sink, enum pst_slot slot, struct pst_cargo *cargo);
+
+/* Which sums go with it: those that ran along, and digests of the cargo once it is started. */
+void pst_trip_add_sums(struct pst_trip *trip, const struct pst_sums *sums, uint32_t *n);
 
 /* Start it. The reference to the task that the caller holds becomes the trip's; take another one to
  * wait. The abort was counted, and has its reference to the sink, since it was taken. */

@@ -9,8 +9,7 @@
 #include "core/error.h"
 #include "io/retry.h"
 
-struct pst_trip *pst_trip_new(struct pst_sink *sink, enum pst_slot slot, struct pst_cargo *cargo,
-                              const pst_sum *sum)
+struct pst_trip *pst_trip_new(struct pst_sink *sink, enum pst_slot slot, struct pst_cargo *cargo)
 {
     size_t n = 0;
     for (const struct pst_cargo *at = cargo; at; at = at->next)
@@ -23,13 +22,19 @@ struct pst_trip *pst_trip_new(struct pst_sink *sink, enum pst_slot slot, struct 
         return NULL;
     }
     *trip = (struct pst_trip){.sink = sink, .task = task, .cargo = cargo};
-    if (sum)
-        trip->sum = *sum;
     for (; cargo; cargo = cargo->next) {
         for (size_t i = 0; i < cargo->n_spans; i++)
             trip->src[trip->n_src++] = (pst_iov){cargo->spans[i].data, cargo->spans[i].len};
     }
     return trip;
+}
+
+void pst_trip_add_sums(struct pst_trip *trip, const struct pst_sums *sums, uint32_t *n)
+{
+    *n = pst_sums_list(sums, trip->sums);
+    trip->summing.which = trip->n_src > 0 ? sums->which & PST_SUMS_DIGEST : 0;
+    trip->summing.list = trip->sums;
+    trip->summing.n = n;
 }
 
 int pst_trip_is_abort_due(const struct pst_sink *sink)
@@ -139,7 +144,12 @@ void pst_trip_start(struct pst_trip *trip, uint32_t max_attempts, uint32_t affin
     sink->locked.trips = trip;
     sink->locked.n_trips += !is_abort;
     pthread_mutex_unlock(&sink->gate.mutex);
-    pst_retry_submit(trip->task, max_attempts, deadline_ns);
+    trip->summing.task = trip->task;
+    trip->summing.src = trip->src;
+    trip->summing.n_src = trip->n_src;
+    trip->summing.max_attempts = max_attempts;
+    trip->summing.deadline_ns = deadline_ns;
+    pst_summing_start(&trip->summing);
 }
 
 pst_rc pst_trip_run(struct pst_trip *trip, const struct pst_sink_run *run, pst_error *err)

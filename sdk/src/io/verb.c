@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "io/call.h"
 #include "io/compress.h"
+#include "io/sums.h"
 
 pst_rc pst_options_take(void *own, size_t own_bytes, const void *given, pst_error *err)
 {
@@ -153,8 +154,8 @@ pst_rc pst_write_plan_init(const struct pst_port *port, const pst_write_options 
         rc = pst_options_take(&out->attr, sizeof(out->attr), out->options.attr, err);
     if (rc == PST_OK)
         rc = check_attr(port, &out->attr, err);
-    if (rc == PST_OK && (out->options.sums & ~(1u << PST_SUM_CRC32C)))
-        rc = pst_fail(err, PST_E_UNIMPLEMENTED, "CRC32C is the only sum that can be computed");
+    if (rc == PST_OK && (out->options.sums & ~(PST_SUMS_CRC | PST_SUMS_DIGEST)))
+        rc = pst_fail(err, PST_E_UNIMPLEMENTED, "unknown sums 0x%x", (unsigned)out->options.sums);
     if (rc == PST_OK)
         rc = pst_compress_check(&out->options, err);
     if (rc != PST_OK)
@@ -163,6 +164,6 @@ pst_rc pst_write_plan_init(const struct pst_port *port, const pst_write_options 
     out->attr.struct_size = sizeof(out->attr);
     if (out->options.flags & PST_WRITE_CREATE_ONLY)
         out->flags |= PST_PUT_CREATE_ONLY;
-    out->wants_crc32c = ((out->options.sums | port->info.want_sums) & (1u << PST_SUM_CRC32C)) != 0;
+    out->sums = (out->options.sums | port->info.want_sums) & (PST_SUMS_CRC | PST_SUMS_DIGEST);
     return PST_OK;
 }

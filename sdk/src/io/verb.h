@@ -32,7 +32,7 @@ struct pst_write_plan {
     pst_attr attr;             /* likewise; all empty where none was given */
     uint32_t flags;            /* PST_PUT_* */
     int has_attr;
-    int wants_crc32c; /* by the application or by the store */
+    uint32_t sums; /* PST_SUM_BITs wanted by the application or by the store */
 };
 
 /* Take the options and check flags, condition, attributes and sums.

@@ -55,7 +55,7 @@ static pst_rc new_writer(struct pst_port *port, pst_str key, const struct pst_wr
                                                         : IN_FLIGHT_PARTS;
     if (!(port->info.caps & PST_CAP_UPLOAD_UNORDERED))
         writer->max_in_flight = 1;
-    writer->wants_crc32c = plan->wants_crc32c;
+    writer->sums.which = plan->sums;
     writer->is_conditional = plan->flags != 0 || plan->options.if_match.len > 0;
     writer->is_held_to_put = writer->is_conditional && writer->can_upload &&
                              !(port->info.caps & PST_CAP_UPLOAD_CONDITIONAL);

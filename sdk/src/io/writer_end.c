@@ -10,7 +10,6 @@
 
 #include "core/error.h"
 #include "io/outcome.h"
-#include "util/crc32c.h"
 
 #define END_WAIT_NS ((uint64_t)1000000000)     /* free, and cancel by a token that was fired */
 #define CANCEL_WAIT_NS ((uint64_t)30000000000) /* cancel that was asked for in peace */
@@ -21,32 +20,30 @@ static pst_rc put_whole(struct pst_writer *writer)
 {
     struct pst_sink_run run = pst_writer_run(writer);
     uint64_t size = 0;
-    uint32_t crc32c = 0;
+    struct pst_sums sums = {.which = writer->sums.which};
     if (writer->current) { /* the last of the kept ones now */
         *writer->kept_last = writer->current;
         writer->kept_last = &writer->current->next;
         writer->current = NULL;
     }
     for (const struct pst_cargo *cargo = writer->kept; cargo; cargo = cargo->next) {
-        crc32c = pst_crc32c_combine(crc32c, cargo->crc32c, cargo->len);
+        pst_sums_append(&sums, &cargo->sums, cargo->len);
         size += cargo->len;
     }
-    pst_sum sum = pst_sum_crc32c(crc32c);
-    pst_rc rc = pst_sink_put(writer->sink, &run, &writer->kept, size,
-                             writer->wants_crc32c ? &sum : NULL, &writer->result, &writer->error);
+    pst_rc rc = pst_sink_put(writer->sink, &run, &writer->kept, size, &sums, &writer->result,
+                             &writer->error);
     if (!writer->kept)
         writer->kept_last = &writer->kept;
     writer->offset = size;
-    writer->crc32c = crc32c;
+    writer->sums = sums;
     return rc;
 }
 
 static pst_rc commit(struct pst_writer *writer)
 {
     struct pst_sink_run run = pst_writer_run(writer);
-    pst_sum sum = pst_sum_crc32c(writer->crc32c);
-    return pst_sink_commit(writer->sink, &run, writer->offset, writer->number,
-                           writer->wants_crc32c ? &sum : NULL, &writer->result, &writer->error);
+    return pst_sink_commit(writer->sink, &run, writer->offset, writer->number, &writer->sums,
+                           &writer->result, &writer->error);
 }
 
 /* Send what is left. Returns PST_OK when only the commit is missing. */
@@ -104,9 +101,9 @@ static pst_rc publish(struct pst_writer *writer, pst_error *err)
         return pst_writer_stay_failed(writer, rc, err);
     writer->state = PST_WRITER_DONE;
     writer->result.n_parts = is_put ? 0 : writer->number;
-    writer->result.has_crc32c = writer->wants_crc32c != 0;
-    if (writer->wants_crc32c)
-        writer->result.crc32c = writer->compressor ? writer->given_crc32c : writer->crc32c;
+    writer->result.has_crc32c = (writer->sums.which & PST_SUM_BIT(PST_SUM_CRC32C)) != 0;
+    if (writer->result.has_crc32c)
+        writer->result.crc32c = writer->compressor ? writer->given_crc32c : writer->sums.crc32c;
     pst_outcome_describe(&writer->result, writer->n_written);
     return PST_OK;
 }

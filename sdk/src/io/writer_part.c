@@ -10,7 +10,6 @@
 #include "io/writer_state.h"
 
 #include "core/error.h"
-#include "util/crc32c.h"
 
 /* The most that `size` bytes become, as far as the store takes it; frames, checksums and seek table are a
  * small part of what this adds. */
@@ -100,7 +99,8 @@ static pst_rc begin_part(struct pst_writer *writer)
     pst_rc rc = check_budget(writer, size);
     if (rc != PST_OK)
         return rc;
-    rc = pst_cargo_new(writer->port, (size_t)size, &run.limit, &writer->current);
+    rc = pst_cargo_new(writer->port, (size_t)size, writer->sums.which, &run.limit,
+                       &writer->current);
     return rc == PST_OK ? rc : pst_writer_fail(writer, rc);
 }
 
@@ -123,9 +123,9 @@ pst_rc pst_parts_end(struct pst_writer *writer)
         writer->kept_last = &cargo->next;
         return PST_OK;
     }
-    writer->crc32c = pst_crc32c_combine(writer->crc32c, cargo->crc32c, cargo->len);
+    pst_sums_append(&writer->sums, &cargo->sums, cargo->len);
     return pst_sink_send_part(writer->sink, &run, writer->max_in_flight, writer->number++, offset,
-                              cargo, writer->wants_crc32c, &writer->error);
+                              cargo, &writer->error);
 }
 
 /* Is it certain that the object takes more than the part which is full now? */
@@ -175,11 +175,11 @@ static pst_rc add_some(struct pst_writer *writer, const char *data, size_t len, 
     pst_rc rc = PST_OK;
     *n = owner ? pst_cargo_takes(cargo, port, data, len) : 0;
     if (*n > 0) {
-        rc = pst_cargo_take(cargo, owner, data, *n, writer->wants_crc32c);
+        rc = pst_cargo_take(cargo, owner, data, *n);
     } else {
         if (owner && align > 1 && cargo->len % align != 0 && len > align - cargo->len % align)
             len = align - cargo->len % align; /* from there the rest may travel as it is */
-        rc = pst_cargo_fill(cargo, port, data, len, writer->wants_crc32c, n);
+        rc = pst_cargo_fill(cargo, port, data, len, n);
     }
     return rc == PST_OK ? rc : pst_writer_fail(writer, rc);
 }
@@ -220,6 +220,6 @@ pst_rc pst_parts_lend(struct pst_writer *writer, size_t want, void **out, size_t
 
 pst_rc pst_parts_keep(struct pst_writer *writer, size_t len)
 {
-    pst_rc rc = pst_cargo_keep(writer->current, len, writer->wants_crc32c);
+    pst_rc rc = pst_cargo_keep(writer->current, len);
     return rc == PST_OK ? send_if_full(writer) : pst_writer_fail(writer, rc);
 }

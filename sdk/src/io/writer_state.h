@@ -26,13 +26,14 @@ struct pst_writer {
     uint64_t hint_bytes, reach_bytes; /* expected length, or PST_UNKNOWN; what the plan can hold */
     int is_hint_exact;                /* else it is the most that it can be */
     uint32_t max_in_flight;
-    int wants_crc32c, is_conditional, can_put, can_upload, is_upload_open;
+    int is_conditional, can_put, can_upload, is_upload_open;
     int is_held_to_put;                  /* the store keeps its condition for one request only */
     struct pst_cargo *kept, **kept_last; /* full, of a store without uploads */
     struct pst_cargo *current;           /* being filled */
     size_t lent_bytes;                   /* behind it, by pst_writer_reserve */
     uint64_t offset;                     /* of `current` in the object */
-    uint32_t number, crc32c;             /* of `current`; of all before it */
+    uint32_t number;                     /* of `current` */
+    struct pst_sums sums;                /* of all before it */
     uint64_t n_written;                  /* as the application gave them */
     struct pst_compressor *compressor;   /* NULL: bytes are stored as they are */
     struct pst_cargo *scratch;           /* what a compressing writer lends */

@@ -9,9 +9,10 @@
  * pst_writer_reserve lends one piece of scratch memory, since what is committed is copied into a frame. */
 #include "io/writer_state.h"
 
+#include <penstock/sum.h>
+
 #include "core/error.h"
 #include "io/compress.h"
-#include "util/crc32c.h"
 
 #define LEND_BYTES ((uint64_t)1 << 20)
 #define SUM_BYTES ((size_t)128 << 10) /* summed, then copied into a frame, while in cache */
@@ -46,7 +47,7 @@ pst_rc pst_compressed_append(struct pst_writer *writer, const char *data, size_t
     pst_rc rc = PST_OK;
     while (len > 0 && rc == PST_OK) {
         size_t n = owner || len < SUM_BYTES ? len : SUM_BYTES;
-        if (writer->wants_crc32c)
+        if (writer->sums.which & PST_SUM_BIT(PST_SUM_CRC32C))
             writer->given_crc32c = pst_crc32c(writer->given_crc32c, data, n);
         rc = pst_compressor_write(writer->compressor, data, n, owner, &run.limit, &cause);
         data += n;
@@ -62,7 +63,7 @@ pst_rc pst_compressed_lend(struct pst_writer *writer, size_t want, void **out, s
         struct pst_sink_run run = pst_writer_run(writer);
         uint64_t bytes = writer->port->core->budget.limit_bytes / 8;
         bytes = bytes > LEND_BYTES ? LEND_BYTES : bytes > 0 ? bytes : 1;
-        rc = pst_cargo_new(writer->port, (size_t)bytes, &run.limit, &writer->scratch);
+        rc = pst_cargo_new(writer->port, (size_t)bytes, 0, &run.limit, &writer->scratch);
     }
     if (rc == PST_OK)
         rc = pst_cargo_lend(writer->scratch, writer->port, out, len);
