@@ -131,17 +131,6 @@ void s3_sse_c_headers(struct s3_request *r, int is_source)
     s3_request_header(r, names[is_source != 0][2], s3_str(r->store->sse_c_md5));
 }
 
-pst_str s3_header(const pst_kv *headers, size_t n_headers, const char *name)
-{
-    const size_t len = strlen(name);
-
-    for (size_t i = 0; i < n_headers; i++) {
-        if (headers[i].key.len == len && memcmp(headers[i].key.ptr, name, len) == 0)
-            return headers[i].value;
-    }
-    return pst_str_of(NULL, 0);
-}
-
 /* ---- credentials ------------------------------------------------------------------------------ */
 
 static void drop_identity(struct s3_request *r)

@@ -92,7 +92,4 @@ pst_rc s3_request_send(struct s3_request *request);
 void s3_request_cancel(struct s3_request *request);
 void s3_request_resume(struct s3_request *request);
 
-/* The value of a reply's header, {NULL, 0} where there is none. Names in lower case. */
-pst_str s3_header(const pst_kv *headers, size_t n_headers, const char *name);
-
 #endif

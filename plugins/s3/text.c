@@ -20,6 +20,17 @@ int s3_starts_with(pst_str text, pst_str prefix)
            (prefix.len == 0 || memcmp(text.ptr, prefix.ptr, prefix.len) == 0);
 }
 
+pst_str s3_header(const pst_kv *headers, size_t n_headers, const char *name)
+{
+    const size_t len = strlen(name);
+
+    for (size_t i = 0; i < n_headers; i++) {
+        if (headers[i].key.len == len && memcmp(headers[i].key.ptr, name, len) == 0)
+            return headers[i].value;
+    }
+    return pst_str_of(NULL, 0);
+}
+
 /* ---- base64 ----------------------------------------------------------------------------------- */
 
 static const char digits64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -29,6 +29,9 @@ size_t s3_utf8_len(pst_str text);
 /* Could `rest`, where UTF-8 ended, be the beginning of one more character? */
 int s3_utf8_is_begun(pst_str rest);
 
+/* The value of a reply's header, {NULL, 0} where there is none. Names in lower case. */
+pst_str s3_header(const pst_kv *headers, size_t n_headers, const char *name);
+
 int s3_str_eq(pst_str a, pst_str b);
 int s3_str_is(pst_str a, const char *b);
 int s3_starts_with(pst_str text, pst_str prefix);
