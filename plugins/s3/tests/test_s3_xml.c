@@ -82,14 +82,13 @@ static void test_xml__depth_and_text_have_ceilings(void **state)
 
     (void)state;
     assert_non_null(document);
-    for (int i = 0; i < 16; i++)
-        strncat(document, "<a>", 4);
-    for (int i = 0; i < 16; i++)
-        strncat(document, "</a>", 5);
+    for (size_t i = 0; i < 16; i++) {
+        memcpy(document + 3 * i, "<a>", 3);
+        memcpy(document + 3 * 16 + 4 * i, "</a>", 4);
+    }
     assert_int_equal(parse(document, &seen), PST_OK);
-    document[0] = '\0';
-    for (int i = 0; i < 17; i++)
-        strncat(document, "<a>", 4);
+    for (size_t i = 0; i < 17; i++)
+        memcpy(document + 3 * i, "<a>", 4);
     assert_int_equal(parse(document, &seen), PST_E_DATA_LOSS);
     memset(document, 'x', 100000);
     memcpy(document, "<a>", 3);
