@@ -12,6 +12,7 @@
 #include <penstock/services.h>
 
 #include "cred.h"
+#include "text.h"
 
 #define S3_PARAMS_MAX 10
 #define S3_HEADERS_MAX 40 /* without user metadata: that goes into `more` */
