@@ -38,9 +38,12 @@ void s3_creds_free(struct s3_creds *creds);
 /* OK: *out, yours to unref. PENDING: waiter->fn will be called, not before this returns. `refused`: 0,
  * or the generation that the store has just refused as expired; asks the source again once per
  * generation. Renews in the background when less than five minutes are left, and goes on with what it
- * has meanwhile. `op` is for the application's callback (cred/1). */
+ * has meanwhile. `op` is for the application's callback (cred/1). Errors: in *err, naming the source. */
 pst_rc s3_creds_get(struct s3_creds *creds, pst_op *op, uint64_t refused, struct s3_waiter *waiter,
-                    struct s3_identity **out);
+                    struct s3_identity **out, pst_error *err);
+
+/* Copy what says why, for somebody else who waited. */
+void s3_creds_explain(pst_error *to, const pst_error *from);
 
 /* Stop waiting. 1: fn will not be called. 0: it was, or is about to be. */
 int s3_creds_leave(struct s3_creds *creds, struct s3_waiter *waiter);

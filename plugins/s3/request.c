@@ -184,9 +184,7 @@ static void on_identity(struct s3_waiter *waiter, pst_rc rc, struct s3_identity 
     wait_sent(r);
     atomic_store(&r->own.is_waiting, 0);
     if (rc != PST_OK) {
-        r->err->code = rc;
-        r->err->flags = err->flags;
-        memcpy(r->err->message, err->message, sizeof(r->err->message));
+        s3_creds_explain(r->err, err);
         end(r, rc, NULL);
         return;
     }
@@ -209,7 +207,7 @@ static pst_rc enter(struct s3_request *r, uint64_t refused)
         r->own.waiter.fn = on_identity;
         r->own.waiter.ctx = r;
         atomic_store(&r->own.is_waiting, 1);
-        rc = s3_creds_get(r->store->creds, r->op, refused, &r->own.waiter, &identity);
+        rc = s3_creds_get(r->store->creds, r->op, refused, &r->own.waiter, &identity, r->err);
         if (rc == PST_PENDING) {
             if (atomic_load(&r->own.is_cancelled) &&
                 s3_creds_leave(r->store->creds, &r->own.waiter)) {
