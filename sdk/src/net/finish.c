@@ -34,7 +34,8 @@ static void gather_progress(const struct pst_transfer *t, struct pst_facts *f)
     /* Of a connection that was there already, libcurl tells only the last of these times. */
     const int has_all = number(easy, CURLINFO_PRETRANSFER_TIME_T) > 0;
     f->has_name = has_all || number(easy, CURLINFO_NAMELOOKUP_TIME_T) > 0;
-    f->has_connection = has_all || number(easy, CURLINFO_CONNECT_TIME_T) > 0;
+    f->has_connection = has_all || t->slot->has_begun_tls ||
+                        number(easy, CURLINFO_CONNECT_TIME_T) > 0;
     f->has_tls = has_all || number(easy, CURLINFO_APPCONNECT_TIME_T) > 0;
     f->sys_errno = (int)small_number(easy, CURLINFO_OS_ERRNO);
     f->n_sent = (uint64_t)number(easy, CURLINFO_SIZE_UPLOAD_T);
@@ -153,6 +154,9 @@ static int is_transport_failure(pst_rc rc)
 void pst_finish(struct pst_transfer *t, CURLcode code, pst_rc rc, const char *problem)
 {
     struct pst_slot *slot = t->slot;
+    /* libcurl is content with a connection that is closed in the middle of a head. */
+    if (code == CURLE_OK && rc == PST_OK && t->rc == PST_OK && slot && !slot->head.is_complete)
+        code = CURLE_GOT_NOTHING;
     const struct pst_facts facts = gather(t, code);
     char peer[PEER_BYTES], message[PST_OUTCOME_TEXT] = "";
     pst_http_reply reply = {.struct_size = sizeof(reply), .peer = peer, .message = message};

@@ -137,7 +137,7 @@ static void begin(struct pst_head *head, const char *line, size_t len)
 int pst_head_add(struct pst_head *head, const char *line, size_t len)
 {
     head->n_bytes += len;
-    if (head->n_bytes > PST_HEAD_MAX_BYTES)
+    if (head->n_bytes > PST_HEAD_MAX_BYTES || len > PST_HEAD_LINE_MAX_BYTES)
         return PST_HEAD_TOO_LONG;
     if (head->is_complete && head->status != 417) /* libcurl may try again after a 417 */
         return PST_HEAD_MORE;

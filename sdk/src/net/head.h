@@ -7,6 +7,7 @@
 #include <penstock/base.h>
 
 #define PST_HEAD_MAX_BYTES (256u * 1024)
+#define PST_HEAD_LINE_MAX_BYTES (64u * 1024)
 
 struct pst_head {
     char *text; /* names in lower case and values, one after the other */
@@ -22,7 +23,7 @@ struct pst_head {
 
 #define PST_HEAD_MORE 0      /* go on */
 #define PST_HEAD_COMPLETE 1  /* this was its empty line; fields may be read now */
-#define PST_HEAD_TOO_LONG 2  /* more than PST_HEAD_MAX_BYTES */
+#define PST_HEAD_TOO_LONG 2  /* as a whole, or a line of it */
 #define PST_HEAD_MALFORMED 3 /* two lengths that differ, or one that is no number */
 #define PST_HEAD_NO_MEMORY 4
 

@@ -193,7 +193,8 @@ struct pst_slot {
     CURL *easy;
     const struct pst_origin *origin; /* whose URL the handle has */
     int is_https;
-    int is_added;  /* to the multi */
+    int is_added; /* to the multi */
+    int has_begun_tls;
     int kind;      /* of request, that the handle is set to */
     int is_upload; /* ... with a body that libcurl asks for piece by piece */
     int is_single; /* set to a connection of its own */

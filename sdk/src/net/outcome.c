@@ -48,9 +48,8 @@ uint32_t pst_outcome_stage(const struct pst_facts *f)
         return PST_HTTP_AT_NAME;
     if (!f->has_connection)
         return PST_HTTP_AT_CONNECT;
-    if (f->is_https && !f->has_tls) /* or in the proxy's CONNECT, which comes before it */
-        return f->has_proxy && f->code != CURLE_OPERATION_TIMEDOUT ? PST_HTTP_AT_CONNECT
-                                                                   : PST_HTTP_AT_TLS;
+    if (f->is_https && !f->has_tls)
+        return PST_HTTP_AT_TLS;
     return f->has_sent ? PST_HTTP_AT_HEAD : PST_HTTP_AT_SEND;
 }
 
@@ -63,7 +62,6 @@ pst_rc pst_outcome_rc(const struct pst_facts *f)
         /* libcurl's word for a header line of more than 100 KiB, too. */
         return f->has_sent && !f->has_head ? PST_E_UNAVAILABLE : PST_E_NO_MEMORY;
     case CURLE_URL_MALFORMAT:
-    case CURLE_UNSUPPORTED_PROTOCOL:
         return PST_E_INVALID;
     case CURLE_BAD_FUNCTION_ARGUMENT:
     case CURLE_FAILED_INIT:
@@ -107,7 +105,9 @@ static void explain(const struct pst_facts *f, uint32_t stage, char *out, size_t
             snprintf(out, cap, "connection lost before the reply%s%s", reason ? ": " : "",
                      reason ? reason : "");
         else
-            snprintf(out, cap, "no valid reply: %s", curl_easy_strerror(f->code));
+            snprintf(out, cap, "%s",
+                     f->code == CURLE_OUT_OF_MEMORY ? "the head of the reply is too long"
+                                                    : "no valid reply");
         break;
     default:
         if (f->length != PST_UNKNOWN)

@@ -100,7 +100,7 @@ size_t pst_receive_header(char *line, size_t size, size_t n, void *arg)
         }
         return ask_where(t) ? len : 0;
     case PST_HEAD_TOO_LONG:
-        give_up(t, PST_E_UNAVAILABLE, "the head of the reply is longer than 256 KiB");
+        give_up(t, PST_E_UNAVAILABLE, "the head of the reply is too long");
         return 0;
     case PST_HEAD_MALFORMED:
         give_up(t, PST_E_UNAVAILABLE, "the reply has no valid content-length");

@@ -43,6 +43,15 @@ static int close_socket(void *arg, curl_socket_t fd)
     return close(fd);
 }
 
+/* libcurl tells of a TCP connection only when TLS is through as well. */
+static CURLcode note_tls(CURL *easy, void *ssl_ctx, void *arg)
+{
+    (void)easy;
+    (void)ssl_ctx;
+    ((struct pst_slot *)arg)->has_begun_tls = 1;
+    return CURLE_OK;
+}
+
 static int set_up(struct pst_slot *slot)
 {
     CURL *easy = slot->easy;
@@ -67,6 +76,8 @@ static int set_up(struct pst_slot *slot)
     SET(CLOSESOCKETFUNCTION, close_socket);
     SET(CLOSESOCKETDATA, (void *)client);
     SET(EXPECT_100_TIMEOUT_MS, EXPECT_WAIT_MS);
+    SET(SSL_CTX_FUNCTION, note_tls);
+    SET(SSL_CTX_DATA, (void *)slot);
 #undef SET
     return rc == CURLE_OK && pst_settings_apply(&client->settings, slot->is_https, easy);
 }
@@ -191,6 +202,7 @@ pst_rc pst_slot_start(struct pst_transfer *t)
     t->slot = slot;
     slot->transfer = t;
     slot->error[0] = '\0';
+    slot->has_begun_tls = 0;
     t->last_progress_ns = t->loop->now_ns;
     pst_loop_check_at(t->loop, t->loop->now_ns +
                                    (uint64_t)t->client->settings.stall_timeout_ms * 1000000u / 8);
