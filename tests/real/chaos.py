@@ -101,6 +101,7 @@ class Chaos(support.Case):
             fault = FAULTS[(stage - 1) % len(FAULTS)]
             if progress.is_over:
                 return
+            print(f"# {progress.n}: {fault}")
             if fault == "kill":
                 self.kill_server()
                 continue

@@ -23,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <penstock/penstock.h>
 
@@ -34,6 +35,7 @@ enum {
     TOLD_EVERY = 50,
     CODES = 32,
     KEY_MAX = 512,
+    PAST = 64,
     LEFT_MAX = 64 /* as many uploads may resist their abort, for each thread */
 };
 #define SMALL_MAX ((size_t)200000)
@@ -44,6 +46,15 @@ struct slot {
     uint64_t versions[STATES]; /* 0: absent */
     size_t n;
     char key[KEY_MAX];
+};
+
+struct past {
+    const char *what;
+    char key[KEY_MAX];
+    double at_s; /* since the start, when it was judged */
+    pst_rc rc;
+    uint32_t flags; /* of the error */
+    uint64_t version;
 };
 
 struct worker {
@@ -59,14 +70,25 @@ struct worker {
     size_t n_failed[CODES]; /* by code, negated */
     const char *what;
     pst_error err;
+    struct past past[PAST]; /* what was done last, for whoever reads that an answer was wrong */
+    size_t n_past;
 };
 
 static atomic_int is_over; /* somebody was answered wrongly */
 static atomic_size_t n_begun;
 static size_t n_wanted;
+static double start_s;
 static pst_str prefix;
 static pthread_mutex_t ledger_mutex = PTHREAD_MUTEX_INITIALIZER;
 static uint32_t crc_table[256];
+
+static double seconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9 - start_s;
+}
 
 /* ---- versions ---------------------------------------------------------------------------------- */
 
@@ -206,9 +228,22 @@ static void renew(struct worker *w, struct slot *slot)
     slot->n = 1;
 }
 
+static void remember(struct worker *w, const struct slot *slot, uint64_t v, pst_rc rc)
+{
+    struct past *past = &w->past[w->n_past++ % PAST];
+
+    *past = (struct past){.what = w->what,
+                          .at_s = seconds(),
+                          .rc = rc,
+                          .flags = rc == PST_OK ? 0 : w->err.flags,
+                          .version = v};
+    memcpy(past->key, slot->key, KEY_MAX);
+}
+
 /* A write of `v` (0: a delete) ended with rc. */
 static void settle(struct worker *w, struct slot *slot, uint64_t v, pst_rc rc)
 {
+    remember(w, slot, v, rc);
     if (rc == PST_OK) {
         slot->versions[0] = v;
         slot->n = 1;
@@ -227,11 +262,19 @@ static int wrong(struct worker *w, const struct slot *slot, const char *why)
 {
     atomic_store(&is_over, 1);
     pthread_mutex_lock(&ledger_mutex);
-    fprintf(stderr, "storm: thread %u, %s of \"%s\": %s\n", w->number, w->what,
-            slot ? slot->key : "", why);
+    fprintf(stderr, "storm: thread %u, at %.3f s, %s of \"%s\": %s\n", w->number, seconds(),
+            w->what, slot ? slot->key : "", why);
     for (size_t i = 0; slot && i < slot->n; i++)
         fprintf(stderr, "storm:   it may hold version %" PRIu64 ", %zu bytes\n", slot->versions[i],
                 slot->versions[i] ? version_bytes(slot->versions[i]) : 0);
+    for (size_t i = 0; slot && i < PAST && i < w->n_past; i++) {
+        const struct past *past = &w->past[(w->n_past - 1 - i) % PAST];
+
+        if (strcmp(past->key, slot->key) == 0)
+            fprintf(stderr, "storm:   before, at %.3f s: %s of %" PRIu64 ": %s%s\n", past->at_s,
+                    past->what, past->version, pst_rc_name(past->rc),
+                    past->flags & PST_ERR_MAYBE_APPLIED ? ", maybe applied" : "");
+    }
     fprintf(stderr, "storm:   last error: %s: %s\n", pst_rc_name(w->err.code), w->err.message);
     pthread_mutex_unlock(&ledger_mutex);
     return 0;
@@ -645,6 +688,7 @@ int main(int argc, char **argv)
     pst_str text = pst_str_of(argv[1], strlen(argv[1]));
     unsigned long n_threads = strtoul(argv[4], NULL, 10);
     n_wanted = strtoul(argv[3], NULL, 10);
+    start_s = seconds();
     make_crc_table();
     if (n_threads == 0 || n_threads > THREADS_MAX || !(ledger = fopen(argv[5], "we"))) {
         fprintf(stderr, "storm: threads or ledger\n");
