@@ -91,6 +91,13 @@ static pst_rc cancelled(struct pst_task *task)
     return rc;
 }
 
+/* For good. That the last attempt did not reach the store says nothing about those before it. */
+static void fail(struct pst_task *task, pst_rc rc)
+{
+    task->error.flags |= task->lost;
+    task->then(task, rc);
+}
+
 static void on_done(struct pst_task *task, pst_rc rc)
 {
     struct pst_port *port = task->port;
@@ -101,7 +108,7 @@ static void on_done(struct pst_task *task, pst_rc rc)
     }
     if (atomic_load(&task->is_cancelled)) {
         /* The plugin may have failed because of the cancel; what counts is who asked for it. */
-        task->then(task, cancelled(task));
+        fail(task, cancelled(task));
         return;
     }
     uint64_t now_ns = pst_now_ns();
@@ -112,9 +119,11 @@ static void on_done(struct pst_task *task, pst_rc rc)
         !pst_retry_is_allowed(rc, &task->error, is_repeatable(task), task->op.attempt,
                               task->op.max_attempts) ||
         !take_tokens(port)) {
-        task->then(task, rc);
+        fail(task, rc);
         return;
     }
+    if (pst_slot_writes(task->slot))
+        task->lost |= task->error.flags & PST_ERR_MAYBE_APPLIED;
     if (task->repeats)
         task->repeats(task, rc);
     task->op.attempt += PST_FAULT(NO_ATTEMPT) ? 0 : 1;
@@ -128,7 +137,7 @@ static void on_done(struct pst_task *task, pst_rc rc)
 static void on_rested(struct pst_task *task)
 {
     if (atomic_load(&task->is_cancelled))
-        task->then(task, cancelled(task));
+        fail(task, cancelled(task));
     else
         pst_task_submit(task);
 }
@@ -140,6 +149,7 @@ void pst_retry_submit(struct pst_task *task, uint32_t max_attempts, uint64_t dea
     task->retry_until_ns = deadline_ns;
     task->op.deadline_ns = deadline_ns;
     task->op.attempt = 1;
+    task->lost = 0;
     task->op.max_attempts = max_attempts ? max_attempts : task->port->core->config.max_attempts;
     pst_task_submit(task);
 }
