@@ -24,7 +24,7 @@ class BitFlip(support.Case):
     def check(self, n, algorithm, *args):
         data = os.urandom(n)
         self.write("data", data)
-        self.run_ok("put", "-q", "-o", "checksum=" + algorithm, *args, "data", self.s3_uri("object"))
+        self.run_ok("put", "-q", "-o", "s3.checksum=" + algorithm, *args, "data", self.s3_uri("object"))
         self.run_ok("get", "-q", "--verify", self.s3_uri("object"), "back")
         self.assertEqual(self.read("back"), data)
         os.unlink(self.path("back"))

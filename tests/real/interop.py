@@ -140,7 +140,7 @@ class Interop:
         port = self.endpoint.rpartition(":")[2]
         domain = self.env["PST_SERVERS_VIRTUAL_DOMAIN"]
         self.env["AWS_ENDPOINT_URL_S3"] = f"http://{domain}:{port}"
-        virtual = ("-o", "addressing=virtual")
+        virtual = ("-o", "s3.addressing=virtual")
         data = content("virtual", 2 * PART)
         self.put("a/b c", data, "--part-size", "5MiB", *virtual)
         self.assertEqual(self.get("a/b c", *virtual), data)
@@ -234,7 +234,7 @@ class Interop:
             data = content(name, n)
             for algorithm in CHECKSUMS:
                 key = f"{name}.{algorithm}"
-                self.put(key, data, "--part-size", "5MiB", "-o", "checksum=" + algorithm.lower())
+                self.put(key, data, "--part-size", "5MiB", "-o", "s3.checksum=" + algorithm.lower())
                 head = self.s3.head_object(Bucket=self.bucket, Key=key, ChecksumMode="ENABLED")
                 found = head.get("Checksum" + algorithm)
                 self.assertIsNotNone(found, (key, head))
