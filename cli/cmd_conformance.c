@@ -39,6 +39,7 @@ static const struct cli_option options[] = {
     {0, CLI_TEXT, "junit", "FILE", "also write the results as JUnit XML", NULL, 0, 0},
     {0, CLI_TEXT, "quirks", "FILE", "JSON: requirements the plugin fails on purpose, and why", NULL,
      0, 0},
+    {0, CLI_TEXT, "faults", "FILE", "declaration of a server that fails on demand", NULL, 0, 0},
     {0, CLI_FLAG, "list", NULL, "list the requirements", NULL, 0, 0},
     {0, CLI_FLAG, "markdown", NULL, "print the requirements as docs/conformance.md", NULL, 0, 0},
     {0, CLI_FLAG, NULL, NULL, NULL, NULL, 0, 0},

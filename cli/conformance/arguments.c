@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kit.h"
+#include "kit_fault.h"
 
 static const char usage_text[] =
     "usage: penstock conformance PLUGIN --uri SCHEME://AUTHORITY/PREFIX/ [options]\n"
@@ -21,6 +21,8 @@ static const char usage_text[] =
     "  --only ID              only this requirement, or a group (PST-READ); may be repeated\n"
     "  -o NAME=VALUE          an option of the plugin; may be repeated\n"
     "  --quirks FILE          JSON object of accepted deviations: {\"PST-LIST-004\": \"reason\"}\n"
+    "  --faults FILE          also the groups HTTP and FAULT, on a server that the FILE declares\n"
+    "                         (docs/fault-server.md); {fault} in options is its address\n"
     "  --json FILE            write the results as JSON\n"
     "  --junit FILE           write the results as JUnit XML\n"
     "  --timeout SECONDS      for each requirement (default: 60)\n"
@@ -58,10 +60,16 @@ static int print_markdown(void)
     return 0;
 }
 
-static int parse_uri(struct k_run *run)
+/* The URI is known: from the command line, or from the declaration. */
+int k_place_run(struct k_run *run)
 {
     struct k_config *c = &run->config;
     const char *text = run->uri;
+    if (!text && c->faults)
+        text = json_string_value(
+            json_object_get(json_object_get(c->faults->declaration, "kit"), "uri"));
+    if (!text)
+        return k_usage("needs --uri");
     const char *colon = strstr(text, "://");
     if (!colon || colon == text)
         return k_usage("--uri must be SCHEME://AUTHORITY/PREFIX/, not %s", text);
@@ -184,12 +192,19 @@ static int add_only(struct k_run *run, const char *id)
 int k_parse_arguments(struct k_run *run, int argc, char **argv)
 {
     static const struct option options[] = {
-        {"uri", required_argument, NULL, 'u'},     {"option", required_argument, NULL, 'o'},
-        {"profile", required_argument, NULL, 'p'}, {"json", required_argument, NULL, 'j'},
-        {"junit", required_argument, NULL, 'x'},   {"quirks", required_argument, NULL, 'q'},
-        {"only", required_argument, NULL, 'n'},    {"timeout", required_argument, NULL, 't'},
-        {"list", no_argument, NULL, 'l'},          {"markdown", no_argument, NULL, 'm'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
+        {"uri", required_argument, NULL, 'u'},
+        {"option", required_argument, NULL, 'o'},
+        {"profile", required_argument, NULL, 'p'},
+        {"json", required_argument, NULL, 'j'},
+        {"junit", required_argument, NULL, 'x'},
+        {"quirks", required_argument, NULL, 'q'},
+        {"faults", required_argument, NULL, 'f'},
+        {"only", required_argument, NULL, 'n'},
+        {"timeout", required_argument, NULL, 't'},
+        {"list", no_argument, NULL, 'l'},
+        {"markdown", no_argument, NULL, 'm'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
     };
     int rc = 0;
     optind = 0;
@@ -208,6 +223,8 @@ int k_parse_arguments(struct k_run *run, int argc, char **argv)
             run->junit_path = optarg;
         else if (c == 'q')
             run->quirks_path = optarg;
+        else if (c == 'f')
+            run->faults_path = optarg;
         else if (c == 'n')
             rc = add_only(run, optarg);
         else if (c == 't')
@@ -228,9 +245,10 @@ int k_parse_arguments(struct k_run *run, int argc, char **argv)
     if (optind + 1 != argc)
         return k_usage("needs one plugin");
     run->config.path = argv[optind];
-    if (!run->uri)
+    if (!run->uri && !run->faults_path)
         return k_usage("needs --uri");
-    rc = parse_uri(run);
+    if (!run->faults_path) /* else once the declaration is read */
+        rc = k_place_run(run);
     if (rc == 0)
         rc = find_plugin(run);
     return rc == 0 ? load_quirks(run) : rc;

@@ -109,6 +109,7 @@ struct kf_model {
     char **containers;
     size_t n_containers;
     uint64_t serial;
+    bool has_md5_etags; /* else they are of a kind of their own */
 };
 void kf_model_fini(struct kf_model *m);
 bool kf_has_container(const struct kf_model *m, pst_str name);
@@ -124,9 +125,11 @@ void kf_remove(struct kf_model *m, pst_str container, pst_str key);
 struct kf_upload *kf_upload_open(struct kf_model *m, pst_str container, pst_str key,
                                  struct kf_fields *kept);
 struct kf_upload *kf_upload_find(const struct kf_model *m, pst_str id);
-struct kf_part *kf_upload_part(struct kf_upload *u, pst_str id, struct kf_buf *data);
+struct kf_part *kf_upload_part(const struct kf_model *m, struct kf_upload *u, pst_str id,
+                               struct kf_buf *data);
 void kf_upload_drop(struct kf_model *m, struct kf_upload *u);
-void kf_etag_of(pst_str data, char out[64]);
+void kf_etag_of(const struct kf_model *m, pst_str data, char out[64]);
+void kf_md5(pst_str data, unsigned char out[16]);
 void kf_sums_of(pst_str data, char crc32c[16], char crc64nvme[16]); /* base64, big-endian */
 
 /* ---- the server ---------------------------------------------------------------------------------- */

@@ -66,9 +66,16 @@ void kf_sums_of(pst_str data, char crc32c[16], char crc64nvme[16])
     base64(bytes, 8, crc64nvme);
 }
 
-/* Equal bytes, equal etag; no MD5, as with parts or encryption on real stores. */
-void kf_etag_of(pst_str data, char out[64])
+/* Equal bytes, equal etag: the MD5, or what is none, as with encryption on real stores. */
+void kf_etag_of(const struct kf_model *m, pst_str data, char out[64])
 {
+    unsigned char md5[16];
+    if (m->has_md5_etags) {
+        kf_md5(data, md5);
+        for (unsigned i = 0; i < 16; i++)
+            (void)snprintf(out + 2 * i, 3, "%02x", md5[i]);
+        return;
+    }
     uint64_t h = 0xcbf29ce484222325ull;
     for (size_t i = 0; i < data.len; i++)
         h = (h ^ (unsigned char)data.ptr[i]) * 0x100000001b3ull;
@@ -175,7 +182,7 @@ struct kf_object *kf_store(struct kf_model *m, pst_str container, pst_str key, s
     memset(data, 0, sizeof(*data));
     memset(kept, 0, sizeof(*kept));
     o->mtime_s = (int64_t)time(NULL);
-    kf_etag_of(kf_view(&o->data), o->etag);
+    kf_etag_of(m, kf_view(&o->data), o->etag);
     kf_sums_of(kf_view(&o->data), o->crc32c, o->crc64nvme);
     (void)snprintf(o->version, sizeof(o->version), "v%016llx", (unsigned long long)++m->serial);
     size_t i = kf_find_position(m, container, key);
@@ -236,7 +243,8 @@ static bool is_before(const char *a, const char *b)
     return x != UINT64_MAX && y != UINT64_MAX ? x < y : strcmp(a, b) < 0;
 }
 
-struct kf_part *kf_upload_part(struct kf_upload *u, pst_str id, struct kf_buf *data)
+struct kf_part *kf_upload_part(const struct kf_model *m, struct kf_upload *u, pst_str id,
+                               struct kf_buf *data)
 {
     size_t i = 0;
     char *name = copy_text(id);
@@ -253,7 +261,7 @@ struct kf_part *kf_upload_part(struct kf_upload *u, pst_str id, struct kf_buf *d
     }
     u->parts[i].data = *data;
     memset(data, 0, sizeof(*data));
-    kf_etag_of(kf_view(&u->parts[i].data), u->parts[i].etag);
+    kf_etag_of(m, kf_view(&u->parts[i].data), u->parts[i].etag);
     return &u->parts[i];
 }
 
@@ -285,5 +293,7 @@ void kf_model_fini(struct kf_model *m)
     k_free(m->objects);
     k_free(m->uploads);
     k_free(m->containers);
+    bool has_md5_etags = m->has_md5_etags;
     memset(m, 0, sizeof(*m));
+    m->has_md5_etags = has_md5_etags;
 }

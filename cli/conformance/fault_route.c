@@ -175,6 +175,7 @@ void kf_build(const struct kf_server *s, const char *name, const struct kf_scope
     const json_t *error = json_object_get(json_object_get(s->declaration, "errors"), name);
     const char *header;
     json_t *value, *headers;
+    struct kf_buf date = {0};
     out->announced = UINT64_MAX;
     out->status = (unsigned)json_integer_value(json_object_get(spec, "status"));
     if (!spec && error) {
@@ -185,6 +186,9 @@ void kf_build(const struct kf_server *s, const char *name, const struct kf_scope
     }
     if (out->status == 0)
         out->status = spec ? 200 : 500;
+    kf_expand("{http:0}", scope, &date);
+    kf_set(&out->headers, "Date", kf_view(&date));
+    kf_buf_fini(&date);
     headers = json_object_get(spec, "headers");
     json_object_foreach(headers, header, value)
     {

@@ -11,11 +11,10 @@
 #include "kit.h"
 
 static const char *const members[] = {
-    "reply",   "apply",         "status",         "headers", "body",    "cut",
-    "stall",   "drip",          "delay_ms",       "extend",  "shorten", "chunked",
-    "close",   "content_range", "content_length", "range",   "filler",  "etag",
-    "garbage", "cut_request",   "refuse_key",     "flip",    "doc",
-};
+    "reply",       "apply",  "status",     "headers",  "body",    "cut",     "stall",
+    "drip",        "extend", "close",      "delay_ms", "shorten", "chunked", "content_length",
+    "range",       "shift",  "filler",     "etag",     "garbage", "flip",    "content_range",
+    "cut_request", "doc",    "refuse_key", "interim"};
 
 static bool check_fault(const json_t *fault, char *why, size_t size)
 {

@@ -51,6 +51,7 @@ struct kf_server *kf_server_new(json_t *declaration)
         s->routes[i].name = json_string_value(json_object_get(route, "name"));
         s->routes[i].action = json_string_value(json_object_get(route, "do"));
     }
+    s->model.has_md5_etags = json_is_true(json_object_get(declaration, "md5_etags"));
     kf_add_declared(s);
     return s;
 }
@@ -88,19 +89,25 @@ int kf_listen(struct kf_server *s)
 
 /* ---- one request ------------------------------------------------------------------------------- */
 
+static bool is_control(const struct kf_request *r)
+{
+    return r->path.len >= 3 && memcmp(r->path.ptr, "/-/", 3) == 0;
+}
+
 /* Everything that looks at or changes what is remembered; the fault is the caller's to release. */
 static json_t *decide(struct kf_server *s, const struct kf_request *r, struct kf_reply *reply)
 {
     struct kf_fields vars = {0};
     struct kf_scope scope = {.request = r, .vars = &vars};
     json_t *fault = NULL;
-    if (r->path.len >= 3 && memcmp(r->path.ptr, "/-/", 3) == 0) {
+    if (is_control(r)) {
         kf_control(s, r, reply);
         return NULL;
     }
     s->n_requests++;
     struct kf_route *route = kf_match(s, r, &vars);
     kf_set(&vars, "address", kf_str(s->address));
+    kf_set(&vars, "port", kf_str(strchr(s->address, ':') + 1));
     kf_setf(&vars, "id", "request-%06llu", (unsigned long long)s->n_requests);
     if (route)
         fault = kf_pick(s, route, &vars);
@@ -135,7 +142,7 @@ static bool serve_one(struct kf_server *s, struct kf_wire *w, unsigned connectio
     if (!kf_read_head(w, &request))
         goto out;
     (void)pthread_mutex_lock(&s->mutex);
-    breaks = kf_breaks_body(s, &request, &at);
+    breaks = !is_control(&request) && kf_breaks_body(s, &request, &at);
     (void)pthread_mutex_unlock(&s->mutex);
     if (breaks) {
         (void)kf_read_some(w, &request, at);

@@ -221,6 +221,8 @@ static void put_together(const struct kf_request *r, const struct kf_reply *repl
               kf_is(connection, "close") || announced != reply->body.len;
     if (reply->status == 204)
         *closes = json_is_true(json_object_get(fault, "close")) || kf_is(connection, "close");
+    if (json_is_true(json_object_get(fault, "interim")))
+        kf_addf(out, "HTTP/1.1 103 Early Hints\r\nLink: </other>\r\n\r\n");
     kf_addf(out, "HTTP/1.1 %u %s\r\n", reply->status, reason_of(reply->status));
     for (size_t i = 0; i < reply->headers.n; i++) {
         kf_add_str(out, reply->headers.all[i].key);

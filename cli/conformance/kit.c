@@ -12,8 +12,10 @@
  * Where it writes: below "<prefix>pst-conformance-<pid>/", which is emptied when the run ends. Profile
  * ro writes nothing and reads what the listing of the URI finds.
  *
- * What it cannot see: whether data survives a power cut, and anything that needs faults injected
- * between a plugin and its server. */
+ * A store behind a network is also tried on a server that fails on demand (fault_server.c): the groups
+ * HTTP and FAULT, with --faults.
+ *
+ * What it cannot see: whether data survives a power cut. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -29,7 +31,7 @@
 
 #include "conformance.h"
 #include "fault.h"
-#include "kit.h"
+#include "kit_fault.h"
 #include "requirements_fwd.h"
 
 #define K_REQ(group, number, profile, text, rule)                                                  \
@@ -101,6 +103,8 @@ static void run_child(const struct k_config *config, const struct k_requirement 
     t->shared = shared;
     t->requirement = requirement;
     set_base(t, requirement ? requirement->id : "sweep");
+    if (config->faults)
+        memcpy(t->fault_address, config->faults->address, sizeof(t->fault_address));
     k_guard_install(shared);
     note_open_fds(t);
     if (requirement)
@@ -242,7 +246,7 @@ static void run_one(const struct k_config *config, const struct k_requirement *r
 
 static bool is_selected(const struct k_run *run, const struct k_requirement *r)
 {
-    if (r->profile > run->config.profile)
+    if (r->profile > run->config.profile || (k_is_fault_group(r) && !run->faults_path))
         return false;
     for (size_t i = 0; i < run->n_only; i++)
         if (strcmp(run->only[i], r->id) == 0 ||
@@ -271,7 +275,8 @@ static int run_all(struct k_run *run, struct k_shared *shared)
     for (size_t i = 0; i < k_n_requirements; i++)
         n_selected += is_selected(run, &k_requirements[i]);
     if (n_selected == 0)
-        return k_usage("the profile runs none of the requirements of --only");
+        return k_usage(
+            "the profile runs none of the requirements of --only, or they need --faults");
     struct k_outcome *outcomes = (struct k_outcome *)(void *)k_alloc(n_selected *
                                                                      sizeof(struct k_outcome));
     printf("TAP version 13\n1..%zu\n", n_selected);
@@ -317,6 +322,7 @@ int pst_conformance_main(int argc, char **argv)
 {
     struct k_run run = {.config = {.profile = K_FULL, .timeout_s = 60, .run_id = (int)getpid()}};
     struct k_shared *shared = NULL;
+    struct k_faults faults = {0};
     sigset_t child, before;
     if (argc > 1 && strcmp(argv[1], "serve-faults") == 0)
         return kf_command(argc - 1, argv + 1);
@@ -334,6 +340,12 @@ int pst_conformance_main(int argc, char **argv)
         rc = 8;
         goto out;
     }
+    if (run.faults_path) {
+        run.config.faults = &faults;
+        rc = k_faults_start(&faults, run.faults_path) ? k_place_run(&run) : 2;
+        if (rc != 0)
+            goto out;
+    }
     (void)sigemptyset(&child);
     (void)sigaddset(&child, SIGCHLD);
     (void)sigprocmask(SIG_BLOCK, &child, &before);
@@ -342,6 +354,7 @@ int pst_conformance_main(int argc, char **argv)
 out:
     if (shared)
         (void)munmap(shared, sizeof(*shared));
+    k_faults_stop(&faults);
     k_run_fini(&run);
     return rc;
 }

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include <penstock/plugin.h>
+#include <penstock/plugins.h>
 
 /* ---- the table of requirements (requirements.h) -------------------------------------------------- */
 
@@ -44,7 +45,8 @@ struct k_config {
     struct k_option *options;
     size_t n_options;
     uint32_t timeout_s;
-    int run_id; /* of this run, part of every key it writes */
+    int run_id;              /* of this run, part of every key it writes */
+    struct k_faults *faults; /* the server of --faults, or NULL */
 };
 
 /* ---- what a requirement's process tells the runner (report.c) ------------------------------------ */
@@ -152,6 +154,7 @@ struct k_host {
     atomic_long n_alloc_live, alloc_bytes_live;
     atomic_bool probe_fds; /* look at descriptors at every call from the plugin */
     atomic_uint n_outstanding;
+    pst_services *services; /* made when first asked for */
     pthread_mutex_t mutex;
     pthread_cond_t wake_cond;
     struct k_call *buckets[1024];
@@ -162,6 +165,8 @@ struct k_host {
 
 struct k_host *k_host_new(struct k_test *t, enum k_skew skew, unsigned n_threads);
 void k_host_after_fork(struct k_host *host);
+/* End the services that the host offered, with every store closed: threads and descriptors are theirs. */
+void k_host_end_services(struct k_host *host);
 void k_host_check_quarantine(struct k_host *host);
 /* Is `text` one line of clean UTF-8 without a secret? Fails the test, naming `what`. */
 void k_check_text(struct k_test *t, const char *what, const char *text);
@@ -194,12 +199,16 @@ struct k_test {
     uint64_t fork_generation;
     int fds_before[256]; /* open when the test began */
     size_t n_fds_before;
+    char fault_address[64]; /* what {fault} stands for in options */
+    bool uses_tls;          /* ... those of the declaration that want TLS */
 };
 
 bool k_load(struct k_test *t);
 /* Call the entry function; false: failed and said so. */
 bool k_enter(struct k_host *host, const pst_plugin **out);
 bool k_open(struct k_host *host, struct k_store *out);
+/* The value of an option of the plugin, or NULL, and where it is from. */
+const char *k_option_given(const struct k_test *t, const pst_option *o, uint32_t *source);
 /* Open and close again while the n-th alloc() fails; *has_failed: it came to that. */
 pst_rc k_open_failing(struct k_host *host, int at, bool *has_failed);
 void k_close(struct k_store *s);
@@ -550,7 +559,7 @@ void k_elf_fini(struct k_elf *elf);
 struct json_t;
 struct k_run { /* the command line */
     struct k_config config;
-    const char *uri, *json_path, *junit_path, *quirks_path;
+    const char *uri, *json_path, *junit_path, *quirks_path, *faults_path;
     const char **only;
     char *path; /* the plugin's, resolved */
     size_t n_only;
@@ -568,6 +577,7 @@ extern size_t k_n_static;
 /* Say what is wrong with the command line, on stderr; returns 2. */
 int k_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int k_parse_arguments(struct k_run *run, int argc, char **argv); /* 0, or the exit code */
+int k_place_run(struct k_run *run); /* where it works, 0 or the exit code */
 void k_run_fini(struct k_run *run);
 
 /* ---- output (output.c) --------------------------------------------------------------------------- */

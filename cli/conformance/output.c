@@ -17,6 +17,8 @@ static const struct {
     {"WRITE", "what is stored is what was sent, whole or not at all"},
     {"LIST", "listings are complete"},
     {"ENV", "a guest in somebody's process"},
+    {"HTTP", "replies as they come over a network (with --faults)"},
+    {"FAULT", "what providers refuse, and replies that are lost (with --faults)"},
 };
 
 void k_print_list(void)

@@ -371,3 +371,5 @@ K_REQ(ENV, 010, RO, "shutdown of one host leaves the stores of another working."
 K_REQ(ENV, 011, RO, "The process may exit at any time, with operations under way, without a crash.",
       "rule 12")
 K_REQ(ENV, 012, RO, "Signals that interrupt system calls do no harm.", "docs/abi.md, the process")
+
+#include "requirements_net.h"

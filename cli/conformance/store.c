@@ -10,7 +10,7 @@
 #include <strings.h>
 #include <sys/mman.h>
 
-#include "kit.h"
+#include "kit_fault.h"
 
 bool k_load(struct k_test *t)
 {
@@ -107,12 +107,19 @@ static bool resolve_value(const pst_option *o, const char *text, char *out, size
     return (size_t)snprintf(out, size, "%s", text) < size;
 }
 
-static const char *find_text(const struct k_config *config, const pst_option *o, uint32_t *source)
+const char *k_option_given(const struct k_test *t, const pst_option *o, uint32_t *source)
 {
+    const struct k_config *config = t->config;
+    const char *declared = config->faults ? k_faults_option(t, o->name) : NULL;
     *source = PST_SOURCE_EXPLICIT;
+    if (declared && t->requirement && k_is_fault_group(t->requirement))
+        return declared;
     for (size_t i = 0; i < config->n_options; i++)
         if (strcmp(config->options[i].name, o->name) == 0)
-            return config->options[i].value;
+            return config->faults ? k_faults_fill_in(config->options[i].value, t->fault_address)
+                                  : config->options[i].value;
+    if (declared)
+        return declared;
     char names[512];
     *source = PST_SOURCE_ENVIRONMENT;
     (void)snprintf(names, sizeof(names), "%s", o->env ? o->env : "");
@@ -170,7 +177,7 @@ static bool place_open_args(struct k_test *t, const pst_plugin *plugin, struct k
                                       plugin->n_options * sizeof(uint32_t) + 1, 8, K_AT_END);
     for (size_t i = 0; i < plugin->n_options; i++) {
         const pst_option *o = option_at(plugin, i);
-        const char *text = find_text(config, o, &sources[args.n_options]);
+        const char *text = k_option_given(t, o, &sources[args.n_options]);
         char value[4096];
         if (!text)
             continue;

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """test_fault_server.py: the fault server speaks the declared dialect, and fails as it is told to."""
+import hashlib
 import http.client
 import json
 import os
@@ -77,6 +78,7 @@ class Dialect(Case):
         self.assertEqual(reply.headers["x-amz-checksum-crc32c"], "4waSgw==")
         self.assertEqual(reply.headers["x-amz-checksum-crc64nvme"], "rosUhgp5mIg=")
         self.assertEqual(reply.headers["x-amz-meta-mood"], "good")
+        self.assertEqual(reply.headers["ETag"], '"25f9e794323b453885f5181f1b624d0b"')
 
     def test_conditions_hold(self):
         etag = self.ask("HEAD", "/some/key")[0].headers["ETag"]
@@ -144,7 +146,10 @@ class Dialect(Case):
         upload, listed = self.upload("big", [b"one", b"two"])
         self.assertEqual(self.ask("GET", "/big")[0].status, 404)
         self.assertEqual(self.ask("POST", f"/big?uploadId={upload}", listed)[0].status, 200)
-        self.assertEqual(self.ask("GET", "/big")[1], b"onetwo")
+        reply, body = self.ask("GET", "/big")
+        self.assertEqual(body, b"onetwo")
+        parts = b"".join(hashlib.md5(p).digest() for p in (b"one", b"two"))
+        self.assertEqual(reply.headers["ETag"], f'"{hashlib.md5(parts).hexdigest()}-2"')
         self.assertEqual(self.ask("POST", f"/big?uploadId={upload}", listed)[0].status, 404)
         self.assertEqual(self.server.uploads(), [])
 
