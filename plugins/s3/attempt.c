@@ -381,6 +381,9 @@ static pst_rc submit(struct attempt *a)
     uint64_t id = 0;
     const pst_http_request request = {
         .struct_size = sizeof(request),
+        /* A kept connection that turns out to be closed makes http/1 send again, which here would meet
+         * the work of the first with 412 or 404. */
+        .flags = r->flags & (S3_IS_CONDITIONAL | S3_ONCE) ? PST_HTTP_NO_REUSE : 0,
         .op = r->op,
         .ctx = r,
         .method = a->signing.method,

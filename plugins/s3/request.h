@@ -19,7 +19,8 @@
 
 #define S3_CHANGES 1u        /* changes the store: a lost reply is MAYBE_APPLIED */
 #define S3_IS_CONDITIONAL 2u /* create-only or if_match: 409 and 412 mean the condition */
-#define S3_PRESIGN 8u        /* send nothing: make the URL that anybody may use for a while */
+#define S3_ONCE 4u    /* a second one fails: never sent again unseen over another connection */
+#define S3_PRESIGN 8u /* send nothing: make the URL that anybody may use for a while */
 
 struct s3_request {
     pst_backend *store;

@@ -294,7 +294,7 @@ static pst_rc send_complete(pst_op *op, struct commit *c)
     request->body = &c->body;
     request->n_body = 1;
     request->body_max = COMPLETE_BYTES_MAX;
-    request->flags = S3_CHANGES;
+    request->flags = S3_CHANGES | S3_ONCE;
     if (upload->is_create_only || upload->if_match.len > 0)
         request->flags |= S3_IS_CONDITIONAL;
     request->done = on_complete;
