@@ -151,10 +151,14 @@ static char *put_value(char *out, pst_str value)
 {
     size_t from = 0, to = value.len;
 
+    if (to == 0)
+        return out;
     while (from < to && value.ptr[from] == ' ')
         from++;
     while (to > from && value.ptr[to - 1] == ' ')
         to--;
+    if (!memchr(value.ptr + from, ' ', to - from)) /* nearly all of them */
+        return s3_write(out, pst_str_of(value.ptr + from, to - from));
     for (size_t i = from; i < to; i++) {
         if (value.ptr[i] != ' ' || value.ptr[i - 1] != ' ')
             *out++ = value.ptr[i];

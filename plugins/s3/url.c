@@ -1,19 +1,30 @@
 #include "url.h"
 
-/* Unreserved characters: RFC 3986, 2.3. SigV4 wants exactly these left as they are. */
-static inline int is_unreserved(unsigned char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-           c == '.' || c == '_' || c == '~';
-}
+/* What is written as it is: the unreserved characters (RFC 3986, 2.3), and no more, because SigV4 wants
+ * exactly these; SLASH in paths alone. */
+enum { KEPT = 1, SLASH = 2 };
+static const uint8_t classes[256] = {
+    ['-'] = KEPT, ['.'] = KEPT, ['_'] = KEPT, ['~'] = KEPT, ['/'] = SLASH, ['0'] = KEPT,
+    ['1'] = KEPT, ['2'] = KEPT, ['3'] = KEPT, ['4'] = KEPT, ['5'] = KEPT,  ['6'] = KEPT,
+    ['7'] = KEPT, ['8'] = KEPT, ['9'] = KEPT, ['A'] = KEPT, ['B'] = KEPT,  ['C'] = KEPT,
+    ['D'] = KEPT, ['E'] = KEPT, ['F'] = KEPT, ['G'] = KEPT, ['H'] = KEPT,  ['I'] = KEPT,
+    ['J'] = KEPT, ['K'] = KEPT, ['L'] = KEPT, ['M'] = KEPT, ['N'] = KEPT,  ['O'] = KEPT,
+    ['P'] = KEPT, ['Q'] = KEPT, ['R'] = KEPT, ['S'] = KEPT, ['T'] = KEPT,  ['U'] = KEPT,
+    ['V'] = KEPT, ['W'] = KEPT, ['X'] = KEPT, ['Y'] = KEPT, ['Z'] = KEPT,  ['a'] = KEPT,
+    ['b'] = KEPT, ['c'] = KEPT, ['d'] = KEPT, ['e'] = KEPT, ['f'] = KEPT,  ['g'] = KEPT,
+    ['h'] = KEPT, ['i'] = KEPT, ['j'] = KEPT, ['k'] = KEPT, ['l'] = KEPT,  ['m'] = KEPT,
+    ['n'] = KEPT, ['o'] = KEPT, ['p'] = KEPT, ['q'] = KEPT, ['r'] = KEPT,  ['s'] = KEPT,
+    ['t'] = KEPT, ['u'] = KEPT, ['v'] = KEPT, ['w'] = KEPT, ['x'] = KEPT,  ['y'] = KEPT,
+    ['z'] = KEPT,
+};
 
-static inline char *encode(char *out, pst_str text, unsigned char kept)
+static inline char *encode(char *out, pst_str text, unsigned kept)
 {
     static const char digits[] = "0123456789ABCDEF"; /* upper case: SigV4 compares bytes */
 
     for (size_t i = 0; i < text.len; i++) {
         const unsigned char c = (unsigned char)text.ptr[i];
-        if (is_unreserved(c) || (c == kept && kept)) {
+        if (classes[c] & kept) {
             *out++ = (char)c;
         } else {
             *out++ = '%';
@@ -26,12 +37,12 @@ static inline char *encode(char *out, pst_str text, unsigned char kept)
 
 char *s3_encode_path(char *out, pst_str text)
 {
-    return encode(out, text, '/');
+    return encode(out, text, KEPT | SLASH);
 }
 
 char *s3_encode_query(char *out, pst_str text)
 {
-    return encode(out, text, '\0');
+    return encode(out, text, KEPT);
 }
 
 static int compare(pst_str a, pst_str b)
