@@ -31,8 +31,7 @@ static void on_done(struct s3_request *request, pst_rc rc, const pst_http_reply 
 
     if (reply) {
         assert_true(reply->body.len < sizeof(trial->body));
-        memcpy(trial->body, reply->body.ptr, reply->body.len);
-        trial->body[reply->body.len] = '\0';
+        *s3_write(trial->body, reply->body) = '\0';
         trial->status = reply->status;
     }
     s3_complete(request->op, rc);
@@ -606,6 +605,120 @@ static void test_request__cancelled_is_not_corrected(void **state)
     finish(t);
 }
 
+/* ---- credentials that have to be asked for ---------------------------------------------------- */
+
+#define CONTAINER "container_credentials_full_uri=http://127.0.0.1:1/creds"
+
+struct issuer {
+    int n_asked, is_silent, n_expired;
+};
+
+/* The container service hands out K1, K2, ...; the store calls the first n_expired of them expired. */
+static int answer_both(struct fake *fake, struct fake_sent *s, struct fake_reply *out)
+{
+    static char documents[8][256];
+    struct issuer *issuer = fake->answer_ctx;
+    const char *body = "ok";
+
+    memset(out, 0, sizeof(*out));
+    out->status = 200;
+    if (strstr(s->url, "/creds")) {
+        if (issuer->is_silent)
+            return 0;
+        assert_true(issuer->n_asked < 8);
+        char *document = documents[issuer->n_asked++];
+        snprintf(document, 256,
+                 "{\"AccessKeyId\": \"K%d\", \"SecretAccessKey\": \"S\", \"Token\": \"T%d\", "
+                 "\"Expiration\": \"2100-01-01T00:00:00Z\"}",
+                 issuer->n_asked, issuer->n_asked);
+        body = document;
+    } else if (strtol(fake_header(s, "x-amz-security-token") + 1, NULL, 10) <= issuer->n_expired) {
+        out->status = 400;
+        body = ERROR_XML("ExpiredToken", "");
+    }
+    out->body = body;
+    out->body_len = strlen(body);
+    return 1;
+}
+
+static struct trial *start_with_issuer(struct issuer *issuer)
+{
+    struct trial *t = start(OPTIONS("no_keys=", CONTAINER, "home=/nonexistent", "imds_disabled=1"));
+
+    t->fake.answer = answer_both;
+    t->fake.answer_ctx = issuer;
+    return t;
+}
+
+static size_t n_to_store(const struct trial *t)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < t->fake.n_sent; i++)
+        n += strstr(t->fake.sent[i]->url, "/bucket/") != NULL;
+    return n;
+}
+
+static void test_request__waits_for_credentials(void **state)
+{
+    struct issuer issuer = {0};
+    struct trial *t = start_with_issuer(&issuer);
+
+    (void)state;
+    begin(t, "GET", "k");
+    assert_int_equal(run(t), PST_OK);
+    assert_int_equal(t->fake.n_sent, 2);
+    assert_string_equal(fake_header(sent(t, 1), "x-amz-security-token"), "T1");
+    finish(t);
+}
+
+static void test_request__expired_token_is_renewed_once(void **state)
+{
+    (void)state;
+    for (int n_expired = 1; n_expired <= 2; n_expired++) {
+        struct issuer issuer = {.n_expired = n_expired};
+        struct trial *t = start_with_issuer(&issuer);
+        begin(t, "GET", "k");
+        assert_int_equal(run(t), n_expired == 1 ? PST_OK : (pst_rc)PST_E_UNAUTHENTICATED);
+        assert_int_equal(issuer.n_asked, 2);
+        assert_int_equal(n_to_store(t), 2);
+        if (n_expired == 2)
+            assert_non_null(strstr(t->op.err.message, "ExpiredToken: told so (HTTP 400"));
+        finish(t);
+    }
+}
+
+static void test_request__source_that_fails_ends_it_by_name(void **state)
+{
+    struct trial *t = start(OPTIONS("no_keys=", CONTAINER, "home=/nonexistent", "imds_disabled=1"));
+
+    (void)state;
+    fake_answer(&t->fake, 404, NULL, "no such role");
+    begin(t, "GET", "k");
+    assert_int_equal(run(t), PST_E_UNAUTHENTICATED);
+    assert_int_equal(t->fake.n_sent, 1);
+    assert_non_null(strstr(t->op.err.message, "container"));
+    finish(t);
+}
+
+static void test_request__cancelled_while_it_waits_for_credentials_ends_at_once(void **state)
+{
+    struct issuer issuer = {.is_silent = 1};
+    struct trial *t = start_with_issuer(&issuer);
+
+    (void)state;
+    begin(t, "GET", "k");
+    assert_int_equal(s3_request_send(t->request), PST_PENDING);
+    s3_request_cancel(t->request);
+    assert_int_equal(fake_run(&t->op, PST_PENDING), PST_E_CANCELLED);
+    issuer.is_silent = 0; /* the others who wait get their answer */
+    fake_op_fini(&t->op);
+    begin(t, "GET", "k");
+    assert_int_equal(run(t), PST_OK);
+    assert_int_equal(issuer.n_asked, 1);
+    finish(t);
+}
+
 /* ---- lack of memory --------------------------------------------------------------------------- */
 
 static void test_request__lack_of_memory_is_an_error(void **state)
@@ -666,6 +779,10 @@ int main(void)
         cmocka_unit_test(test_request__cancelled_before_it_is_sent_is_not_sent),
         cmocka_unit_test(test_request__cancelled_under_way_ends_cancelled),
         cmocka_unit_test(test_request__cancelled_is_not_corrected),
+        cmocka_unit_test(test_request__waits_for_credentials),
+        cmocka_unit_test(test_request__expired_token_is_renewed_once),
+        cmocka_unit_test(test_request__source_that_fails_ends_it_by_name),
+        cmocka_unit_test(test_request__cancelled_while_it_waits_for_credentials_ends_at_once),
         cmocka_unit_test(test_request__lack_of_memory_is_an_error),
     };
 
