@@ -171,15 +171,17 @@ pst_rc k_call_emit(struct k_call *c, const pst_entry *entries, size_t n, size_t 
                k_slot_name(c->slot));
         return PST_E_INTERNAL;
     }
-    if (stride < sizeof(pst_entry) || stride % 8 != 0 || (n > 0 && !entries)) {
+    if (!k_is_stride(c->store->plugin, stride, sizeof(pst_entry)) || (n > 0 && !entries)) {
         k_fail(t, "expected list_emit() with stride sizeof(pst_entry), got %zu", stride);
         return PST_E_INVALID;
     }
     if (c->emit_error && c->entries.n + n > c->emit_limit)
         return c->emit_error;
     for (size_t i = 0; i < n; i++) {
-        const char *at = (const char *)entries + i * stride;
-        k_entries_add(&c->entries, (const pst_entry *)(const void *)at);
+        pst_entry entry = {0}; /* an older plugin's is shorter */
+        memcpy(&entry, (const char *)entries + i * stride,
+               stride < sizeof(entry) ? stride : sizeof(entry));
+        k_entries_add(&c->entries, &entry);
     }
     return PST_OK;
 }

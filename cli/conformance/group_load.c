@@ -135,9 +135,9 @@ void k_LOAD_008(struct k_test *t)
            "expected struct_size to be sizeof(pst_plugin), got %u", p->struct_size);
     k_that(t, p->abi_major == PST_ABI_MAJOR, "expected ABI major %u, got %u", PST_ABI_MAJOR,
            p->abi_major);
-    k_that(t, p->abi_minor >= PST_ABI_MINOR_OLDEST, "expected ABI minor %u or later, got %u",
+    k_that(t, p->abi_minor + 1u > PST_ABI_MINOR_OLDEST, "expected ABI minor %u or later, got %u",
            PST_ABI_MINOR_OLDEST, p->abi_minor);
-    k_that(t, p->abi_minor > PST_ABI_MINOR || p->struct_size == sizeof(pst_plugin),
+    k_that(t, p->abi_minor != PST_ABI_MINOR || p->struct_size == sizeof(pst_plugin),
            "expected struct_size %zu from minor %u, got %u", sizeof(pst_plugin), p->abi_minor,
            p->struct_size);
     k_that(t, p->ops->struct_size >= offsetof(pst_backend_ops, close) + sizeof(p->ops->close),
@@ -262,13 +262,18 @@ void k_LOAD_011(struct k_test *t)
     if (!p)
         return;
     if (p->n_options > 0 &&
-        !k_that(t, p->options && p->option_stride >= sizeof(pst_option) && p->n_options < 1000,
+        !k_that(t,
+                p->options && k_is_stride(p, p->option_stride, sizeof(pst_option)) &&
+                    p->n_options < 1000,
                 "expected %zu options with stride %zu, got stride %zu", p->n_options,
                 sizeof(pst_option), p->option_stride))
         return;
     const char *at = (const char *)p->options;
     for (size_t i = 0; i < p->n_options; i++) {
-        const pst_option *o = (const pst_option *)(const void *)(at + i * p->option_stride);
+        pst_option option = {0};
+        const pst_option *o = &option;
+        memcpy(&option, at + i * p->option_stride,
+               p->option_stride < sizeof(option) ? p->option_stride : sizeof(option));
         check_option(t, o, i);
         for (size_t k = 0; k < i && o->name; k++) {
             const pst_option *other = (const pst_option *)(const void *)(at + k * p->option_stride);

@@ -376,6 +376,19 @@ void k_host_end_services(struct k_host *host)
     host->services = NULL;
 }
 
+bool k_is_stride(const pst_plugin *plugin, size_t stride, size_t ours)
+{
+    bool is_older = plugin->abi_minor + 1u <= PST_ABI_MINOR; /* not <: the minor may be 0 */
+    return stride % 8 == 0 && (stride >= ours || (is_older && stride >= sizeof(pst_str)));
+}
+
+/* Minor 0 has none before it; its host of an older minor differs by its structs alone. */
+static uint16_t minor_of(enum k_skew skew)
+{
+    int minor = (int)PST_ABI_MINOR + (int)skew;
+    return (uint16_t)(minor < 0 ? 0 : minor);
+}
+
 struct k_host *k_host_new(struct k_test *t, enum k_skew skew, unsigned n_threads)
 {
     struct k_host *host = (struct k_host *)(void *)k_alloc(sizeof(*host));
@@ -390,7 +403,7 @@ struct k_host *k_host_new(struct k_test *t, enum k_skew skew, unsigned n_threads
     pst_host full = {
         .struct_size = (uint32_t)sizeof(pst_host),
         .abi_major = PST_ABI_MAJOR,
-        .abi_minor = (uint16_t)(PST_ABI_MINOR + (unsigned)(skew + 1) - 1u),
+        .abi_minor = minor_of(skew),
         .complete = h_complete,
         .wake = h_wake,
         .dst = h_dst,

@@ -164,6 +164,8 @@ struct k_host {
 };
 
 struct k_host *k_host_new(struct k_test *t, enum k_skew skew, unsigned n_threads);
+/* May elements of an array that grows be so large? Only a plugin of an older minor has shorter ones. */
+bool k_is_stride(const pst_plugin *plugin, size_t stride, size_t ours);
 void k_host_after_fork(struct k_host *host);
 /* End the services that the host offered, with every store closed: threads and descriptors are theirs. */
 void k_host_end_services(struct k_host *host);

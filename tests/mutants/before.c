@@ -145,8 +145,8 @@ void change_tables(pst_plugin *plugin, pst_backend_ops *ops)
     static const char *const upper[] = {"file", "FILE", NULL};
     static pst_option options[16];
     switch (mutant) {
-    case M_minor_too_old:
-        plugin->abi_minor = PST_ABI_MINOR_OLDEST - 1;
+    case M_major_of_another:
+        plugin->abi_major = PST_ABI_MAJOR + 1;
         break;
     case M_id_in_upper_case:
         plugin->id = "File";

@@ -159,7 +159,7 @@ pst_rc pst_manifest_check_abi(const struct pst_manifest *m, const char *what, co
                         "%s %s: plugin ABI %u.%u has the wrong major, this host takes %u.%u and up",
                         what, path, (unsigned)m->abi_major, (unsigned)m->abi_minor, PST_ABI_MAJOR,
                         PST_ABI_MINOR_OLDEST);
-    if (m->abi_minor < PST_ABI_MINOR_OLDEST)
+    if (m->abi_minor + 1u <= PST_ABI_MINOR_OLDEST) /* not <: the oldest may be 0 */
         return pst_fail(err, PST_E_BAD_PLUGIN,
                         "%s %s: plugin ABI %u.%u is too old, this host takes %u.%u and up", what,
                         path, (unsigned)m->abi_major, (unsigned)m->abi_minor, PST_ABI_MAJOR,
