@@ -51,9 +51,14 @@ void s3_group_start(struct s3_group *group)
     struct s3_call *call = s3_call_of(group->op);
     uint32_t n = group->n;
     atomic_store(&group->n_running, n + 1);
-    atomic_store(&call->group, group);
-    if (atomic_load(&call->request.own.is_cancelled))
-        s3_group_cancel(group);
+    if (group->is_tidying) {
+        for (uint32_t i = 0; i < n; i++)
+            atomic_store(&group->members[i].request.own.is_cancelled, 0);
+    } else {
+        atomic_store(&call->group, group);
+        if (atomic_load(&call->request.own.is_cancelled))
+            s3_group_cancel(group);
+    }
     for (uint32_t i = 0; i < n; i++) {
         if (group->step(&group->members[i], PST_OK, NULL) != PST_PENDING)
             atomic_fetch_sub(&group->n_running, 1);
@@ -63,6 +68,7 @@ void s3_group_start(struct s3_group *group)
 
 void s3_member_init(struct s3_member *member, const char *method, pst_str key)
 {
+    member->err = (pst_error)PST_ERROR_INIT;
     s3_request_init(&member->request, member->request.store, member->request.op, method, key);
     member->request.err = &member->err;
     member->request.done = on_done;

@@ -15,7 +15,8 @@ struct s3_group {
     pst_op *op;
     struct s3_member *members;
     void *state; /* the caller's */
-    uint32_t n, reserved0;
+    uint32_t n;
+    uint32_t is_tidying; /* it runs although the operation was cancelled: it cleans up */
     atomic_uint n_running;
     /* The next request of `member`: PENDING when it was sent, else the member is over. Called with
      * PST_OK and no reply at first. Members run beside each other. */

@@ -120,26 +120,46 @@ static int decode(const struct s3_page *page, struct s3_entries *list)
     return 1;
 }
 
-pst_rc s3_page_emit(struct s3_page *page)
+/* Objects and prefixes in one order; NULL for lack of memory. */
+static pst_entry *merge(pst_op *op, const struct s3_entries *a, const struct s3_entries *b)
+{
+    size_t n = a->n + b->n;
+    if (b->n == 0 || a->n == 0)
+        return b->n == 0 ? a->at : b->at;
+    pst_entry *all = s3_alloc(op, n * sizeof(*all));
+    for (size_t i = 0, j = 0; all && i + j < n;) {
+        int is_object = j == b->n || (i < a->n && compare(a->at[i].key, b->at[j].key) <= 0);
+        all[i + j] = is_object ? a->at[i] : b->at[j];
+        i += is_object ? 1 : 0;
+        j += is_object ? 0 : 1;
+    }
+    return all;
+}
+
+pst_rc s3_page_emit_some(struct s3_page *page, size_t max, pst_str *last)
 {
     pst_op *op = page->op;
-    struct s3_entries *a = &page->objects, *b = &page->prefixes;
-    if (!decode(page, a) || !decode(page, b))
+    size_t n;
+    *last = pst_str_of(NULL, 0);
+    if (!decode(page, &page->objects) || !decode(page, &page->prefixes))
         return s3_fail(op->err, PST_E_DATA_LOSS, "the listing holds a broken percent-encoding");
-    size_t n = a->n + b->n;
-    pst_entry *all = a->at;
-    if (b->n > 0) {
-        all = s3_alloc(op, n * sizeof(*all));
-        if (!all)
-            return s3_fail(op->err, PST_E_NO_MEMORY, "out of memory");
-        for (size_t i = 0, j = 0; i + j < n;) {
-            int is_object = j == b->n || (i < a->n && compare(a->at[i].key, b->at[j].key) <= 0);
-            all[i + j] = is_object ? a->at[i] : b->at[j];
-            i += is_object ? 1 : 0;
-            j += is_object ? 0 : 1;
-        }
+    n = page->objects.n + page->prefixes.n;
+    if (n == 0)
+        return PST_OK;
+    pst_entry *all = merge(op, &page->objects, &page->prefixes);
+    if (!all)
+        return s3_fail(op->err, PST_E_NO_MEMORY, "out of memory");
+    if (max > 0 && n > max) {
+        n = max;
+        *last = all[n - 1].key;
     }
-    return n > 0 ? op->host->list_emit(op->host, op, all, n, sizeof(*all)) : PST_OK;
+    return op->host->list_emit(op->host, op, all, n, sizeof(*all));
+}
+
+pst_rc s3_page_emit(struct s3_page *page)
+{
+    pst_str last;
+    return s3_page_emit_some(page, 0, &last);
 }
 
 /* ---- what can be asked ------------------------------------------------------------------------ */

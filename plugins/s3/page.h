@@ -36,6 +36,10 @@ int s3_page_add(struct s3_page *page, struct s3_entries *to, uint32_t kind);
  * to the host. DATA_LOSS: a broken encoding. */
 pst_rc s3_page_emit(struct s3_page *page);
 
+/* The same of the first `max` (0: all). *last: the name that the next page begins after, empty where
+ * there is none. */
+pst_rc s3_page_emit_some(struct s3_page *page, size_t max, pst_str *last);
+
 /* What of a prefix or a key to start after S3 can be asked for: all of it, unless it ends within a
  * character or holds what no key does. */
 pst_str s3_askable(pst_str text);

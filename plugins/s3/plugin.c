@@ -42,7 +42,8 @@ static const pst_limits limits = {
      PST_CAP_WRITE_IF_MATCH | PST_CAP_CREATE_ONLY | PST_CAP_REMOVE | PST_CAP_LIST |                \
      PST_CAP_LIST_ORDERED | PST_CAP_USER_META | PST_CAP_CONTENT_TYPE | PST_CAP_TAGS |              \
      PST_CAP_VERSIONS | PST_CAP_UPLOAD | PST_CAP_UPLOAD_UNORDERED | PST_CAP_UPLOAD_CONDITIONAL |   \
-     PST_CAP_COPY | PST_CAP_COPY_ACROSS | PST_CAP_CANCEL_BOUNDED)
+     PST_CAP_COPY | PST_CAP_COPY_ACROSS | PST_CAP_CONTAINER | PST_CAP_PRESIGN | PST_CAP_CLEANUP |  \
+     PST_CAP_CANCEL_BOUNDED)
 
 /* ---- notes ------------------------------------------------------------------------------------ */
 
@@ -241,6 +242,11 @@ static const pst_backend_ops ops = {
     .upload_commit = s3_upload_commit,
     .upload_abort = s3_upload_abort,
     .upload_free = s3_upload_free,
+    .container_create = s3_container_create,
+    .container_delete = s3_container_delete,
+    .container_list = s3_container_list,
+    .presign = s3_presign,
+    .cleanup = s3_cleanup,
     .dst_ready = s3_dst_ready,
     .cancel = s3_cancel,
     .info = info,

@@ -5,16 +5,23 @@
 
 #include "s3.h"
 
-/* What can be conditional. */
-enum s3_conditional { S3_CONDITIONAL_PUT, S3_CONDITIONAL_COMPLETE };
+/* What can be conditional, and how: by If-None-Match or by If-Match. */
+enum s3_conditional {
+    S3_PUT_CREATE,
+    S3_PUT_MATCH,
+    S3_COMPLETE_CREATE,
+    S3_COMPLETE_MATCH,
+    S3_DELETE_MATCH,
+    S3_N_CONDITIONALS
+};
 
 pst_rc s3_probe_new(pst_backend *store, struct s3_probe **out, pst_error *err);
 
 /* With nothing waiting. */
 void s3_probe_free(struct s3_probe *probe);
 
-/* May `op`, about to write `key`, rely on conditions? OK: yes. PENDING: call->go_on is called with the
- * answer, perhaps before this returns. UNIMPLEMENTED: the store ignores them; op->err names what was
+/* May `op`, about to write `key`, rely on such a condition? OK: yes. PENDING: call->go_on is called with
+ * the answer, perhaps before this returns. UNIMPLEMENTED: the store ignores it; op->err names what was
  * found. */
 pst_rc s3_probe_need(struct s3_probe *probe, pst_op *op, enum s3_conditional what, pst_str key);
 

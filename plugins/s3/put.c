@@ -115,6 +115,7 @@ pst_rc s3_put(pst_backend *store, pst_op *op, const pst_put_args *args, pst_put_
     if (rc != PST_OK || !put->is_conditional)
         return rc == PST_OK ? s3_request_send(request) : rc;
     request->flags |= S3_IS_CONDITIONAL;
-    rc = s3_probe_need(store->probe, op, S3_CONDITIONAL_PUT, args->key);
+    rc = s3_probe_need(store->probe, op, args->if_match.len > 0 ? S3_PUT_MATCH : S3_PUT_CREATE,
+                       args->key);
     return rc == PST_OK ? s3_request_send(request) : rc;
 }

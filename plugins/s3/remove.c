@@ -14,6 +14,7 @@
 #include "group.h"
 #include "look.h"
 #include "ops.h"
+#include "probe.h"
 #include "text.h"
 #include "xml.h"
 
@@ -101,17 +102,30 @@ static void on_one(struct s3_request *request, pst_rc rc, const pst_http_reply *
     end_one(op, is_gone(rc, op->err) ? PST_OK : rc);
 }
 
+/* The probe has answered. */
+static void go_on(pst_op *op, pst_rc rc)
+{
+    if (rc == PST_OK)
+        rc = s3_request_send(&s3_call_of(op)->request);
+    if (rc != PST_PENDING)
+        end_one(op, rc);
+}
+
 static pst_rc remove_one(pst_backend *store, pst_op *op, const pst_remove_args *args)
 {
     struct s3_request *request = &s3_call_of(op)->request;
     s3_request_init(request, store, op, "DELETE", args->keys[0]);
     fill_delete(request, args, 0);
+    request->done = on_one;
+    pst_rc rc = PST_OK;
     if (args->if_match.len > 0) {
         s3_request_header(request, "if-match", args->if_match);
         request->flags |= S3_IS_CONDITIONAL;
+        s3_call_of(op)->go_on = go_on;
+        rc = s3_probe_need(store->probe, op, S3_DELETE_MATCH, args->keys[0]);
     }
-    request->done = on_one;
-    pst_rc rc = s3_request_send(request);
+    if (rc == PST_OK)
+        rc = s3_request_send(request);
     if (rc != PST_PENDING)
         settle(op, 0, rc, op->err);
     return rc;

@@ -172,7 +172,9 @@ pst_rc s3_upload_open(pst_backend *store, pst_op *op, const pst_put_args *args,
                                                                       : "COMPOSITE");
     }
     if ((args->flags & PST_PUT_CREATE_ONLY) || args->if_match.len > 0)
-        rc = s3_probe_need(store->probe, op, S3_CONDITIONAL_COMPLETE, args->key);
+        rc = s3_probe_need(store->probe, op,
+                           args->if_match.len > 0 ? S3_COMPLETE_MATCH : S3_COMPLETE_CREATE,
+                           args->key);
     return rc == PST_OK ? s3_request_send(request) : rc;
 }
 
