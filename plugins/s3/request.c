@@ -76,7 +76,8 @@ void s3_request_header(struct s3_request *r, const char *name, pst_str value)
         put_pair(r, r->headers, &r->n_headers, S3_HEADERS_MAX, name, value);
 }
 
-static pst_str format_text(struct s3_request *r, const char *format, va_list args)
+__attribute__((format(printf, 2, 0))) static pst_str format_text(struct s3_request *r,
+                                                                 const char *format, va_list args)
 {
     char text[256];
     va_list again;
