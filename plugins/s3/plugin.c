@@ -19,8 +19,9 @@
 #include "url.h"
 
 /* AWS, "Amazon S3 multipart upload limits" and "Object key naming": at most 10,000 parts of 5 MiB to
- * 5 GiB, which is the 48.8 TiB that it gives as the largest object; keys of 1,024 bytes, user metadata of
- * 2 KB, pages and batches of 1,000. Stores with lower limits say so when they are reached. */
+ * 5 GiB, keys of 1,024 bytes, user metadata of 2 KB, pages and batches of 1,000. The largest object is
+ * what so many parts make, 48.8 TiB: AWS gave 5 TiB until December 2025 and gives 50 TB since, others
+ * have ceilings of their own. What is too large for a store it says itself (EntityTooLarge). */
 static const pst_limits limits = {
     .struct_size = sizeof(limits),
     .object_max = UINT64_C(10000) * (UINT64_C(5) << 30),
@@ -84,10 +85,28 @@ static void free_notes(pst_backend *store)
 
 /* ---- the store -------------------------------------------------------------------------------- */
 
+/* What each of several servers did, for those who look. */
+static void log_endpoints(const pst_backend *store)
+{
+    const uint32_t n = s3_endpoints_count(store->endpoints);
+    struct s3_endpoint_stats stats;
+    char line[768];
+
+    for (uint32_t i = 0; i < n && n > 1; i++) {
+        s3_endpoints_stats(store->endpoints, i, &stats);
+        snprintf(line, sizeof(line), "%s: %llu requests, %llu failures, left out %llu times",
+                 s3_endpoint_name(store->endpoints, i), (unsigned long long)stats.requests,
+                 (unsigned long long)stats.failures, (unsigned long long)stats.ejections);
+        store->host->log(store->host, PST_LOG_DEBUG, "s3", line);
+    }
+}
+
 static void store_close(pst_backend *store)
 {
     const pst_host *host = store->host;
 
+    if (store->endpoints && host->log_enabled(host, PST_LOG_DEBUG))
+        log_endpoints(store);
     s3_creds_free(store->creds);
     s3_probe_free(store->probe);
     if (store->client)
