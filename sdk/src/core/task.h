@@ -103,7 +103,7 @@ struct pst_task {
     void (*then)(struct pst_task *, pst_rc);
     void (*repeats)(struct pst_task *, pst_rc); /* NULL allowed: that attempt failed for now */
     uint64_t retry_until_ns;
-    uint32_t lost; /* PST_ERR_MAYBE_APPLIED, if an attempt before this one ended so */
+    uint32_t lost;             /* PST_ERR_MAYBE_APPLIED, if an attempt before this one ended so */
     struct pst_waiter *waiter; /* of pst_call_run */
     const void *crew; /* of its jobs (pool.h): a thread that waits for the task may run them */
     atomic_int is_cancelled;
