@@ -130,8 +130,11 @@ static pst_rc find_token(struct s3_cred_job *job, char **out)
 static pst_rc fail_status(struct s3_cred_job *job, const struct s3_cred_exchange *x)
 {
     char shown[160];
-    char *message = s3_cred_json_text(job, pst_str_of(x->reply, x->reply_len), "message");
+    char *message = NULL;
 
+    if (s3_cred_json_text(job, what, pst_str_of(x->reply, x->reply_len), "message", &message) !=
+        PST_OK)
+        return job->err->code;
     s3_fail(job->err, x->status >= 500 ? PST_E_UNAVAILABLE : PST_E_UNAUTHENTICATED,
             "%s: the platform answered %u%s%s", what, x->status, message ? ": " : "",
             message ? s3_cred_shown(s3_str(message), shown, sizeof(shown)) : "");

@@ -150,7 +150,9 @@ static pst_rc fetch_keys(struct s3_cred_job *job, const pst_kv *headers, size_t 
         goto out;
     }
     reply = pst_str_of(x.reply, x.reply_len);
-    code = s3_cred_json_text(job, reply, "Code");
+    rc = s3_cred_json_text(job, what, reply, "Code", &code);
+    if (rc != PST_OK)
+        goto out;
     if (code && strcmp(code, "Success") != 0)
         rc = s3_fail(job->err, PST_E_UNAUTHENTICATED, "%s: no keys for role '%s': %s", what, role,
                      s3_cred_shown(s3_str(code), shown, sizeof(shown)));

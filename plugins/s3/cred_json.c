@@ -107,12 +107,16 @@ out:
     return rc;
 }
 
-char *s3_cred_json_text(struct s3_cred_job *job, pst_str text, const char *member)
+pst_rc s3_cred_json_text(struct s3_cred_job *job, const char *what, pst_str text,
+                         const char *member, char **out)
 {
     json_t *document = load(text);
     const pst_str found = text_of(document, member);
-    char *copy = found.len > 0 ? s3_cred_dup(job->host, found) : NULL;
+    const int is_there = found.len > 0;
 
+    *out = is_there ? s3_cred_dup(job->host, found) : NULL;
     unload(document);
-    return copy;
+    if (is_there && !*out)
+        return s3_fail(job->err, PST_E_NO_MEMORY, "%s: out of memory", what);
+    return PST_OK;
 }

@@ -66,14 +66,10 @@ static pst_rc read_one(struct files *f, int which, const char *given, const char
 
     if (!given[0] && !job->config->home[0])
         return PST_OK;
-    f->paths[which] = s3_cred_path(job, given[0] ? given : usual);
-    if (!f->paths[which])
-        return given[0] == '~'
-                   ? s3_fail(job->err, PST_E_UNAUTHENTICATED, "%s is %s and no home is known",
-                             names[which], s3_cred_shown(s3_str(given), shown, sizeof(shown)))
-                   : s3_fail(job->err, PST_E_NO_MEMORY, "%s: out of memory", names[which]);
-    pst_rc rc = s3_cred_read_file(job, names[which], f->paths[which], &f->texts[which],
-                                  &f->lens[which]);
+    pst_rc rc = s3_cred_path(job, names[which], given[0] ? given : usual, &f->paths[which]);
+    if (rc != PST_OK)
+        return rc;
+    rc = s3_cred_read_file(job, names[which], f->paths[which], &f->texts[which], &f->lens[which]);
     if (rc != PST_OK)
         return rc == PST_E_NOT_FOUND ? (pst_rc)PST_OK : rc;
     const uint32_t line = s3_ini_check(pst_str_of(f->texts[which], f->lens[which]), &reason);
@@ -220,13 +216,15 @@ static pst_rc use_web_identity(const struct link *l, pst_str role_arn, struct s3
     char *arn = s3_cred_dup(job->host, role_arn);
     char *file = s3_cred_dup(job->host, setting(l, "web_identity_token_file"));
     char *name = s3_cred_dup(job->host, setting(l, "role_session_name"));
-    char *path = file ? s3_cred_path(job, file) : NULL;
+    char *path = NULL;
     pst_rc rc;
 
-    if (arn && path && name)
-        rc = s3_cred_web_identity(job, arn, path, name, setting(l, "region"), out);
+    if (arn && file && name)
+        rc = s3_cred_path(job, l->what, file, &path);
     else
         rc = s3_fail(job->err, PST_E_NO_MEMORY, "%s: out of memory", l->what);
+    if (rc == PST_OK)
+        rc = s3_cred_web_identity(job, arn, path, name, setting(l, "region"), out);
     s3_cred_wipe(job->host, arn);
     s3_cred_wipe(job->host, file);
     s3_cred_wipe(job->host, name);

@@ -91,9 +91,8 @@ const char *s3_cred_shown(pst_str text, char *out, size_t capacity);
 pst_rc s3_cred_read_file(struct s3_cred_job *job, const char *what, const char *path, char **text,
                          size_t *len);
 
-/* "~/x" below the home directory, other paths as they are; free with dealloc. NULL: no memory, or no
- * home is known. */
-char *s3_cred_path(struct s3_cred_job *job, const char *path);
+/* "~/x" below the home directory, other paths as they are; free with s3_cred_wipe. */
+pst_rc s3_cred_path(struct s3_cred_job *job, const char *what, const char *path, char **out);
 
 /* Credentials in a JSON document, by the names its provider uses; `inner`: the object they are in, NULL
  * for the document itself. `what` names the source in errors. */
@@ -105,8 +104,9 @@ struct s3_cred_names {
 pst_rc s3_cred_from_json(struct s3_cred_job *job, const char *what, pst_str text,
                          const struct s3_cred_names *names, struct s3_secrets *out);
 
-/* A member of the document, a string, as a copy to be wiped. NULL: not there. */
-char *s3_cred_json_text(struct s3_cred_job *job, pst_str text, const char *member);
+/* A member of the document, a string, as a copy to be wiped. *out NULL: not there. */
+pst_rc s3_cred_json_text(struct s3_cred_job *job, const char *what, pst_str text,
+                         const char *member, char **out);
 
 /* "2026-11-21T16:15:12Z", "...UTC", "...+00:00". 1, or 0 if it is none. */
 int s3_cred_read_time(pst_str text, int64_t *unix_ns);

@@ -48,16 +48,19 @@ static pst_rc read_token(struct s3_cred_job *job, const char *what, const struct
 
     if (rc != PST_OK)
         return rc;
-    path = s3_cred_path(job, name);
-    if (!path)
-        return s3_fail(job->err, PST_E_UNAUTHENTICATED, "%s: no home directory is known", what);
+    rc = s3_cred_path(job, what, name, &path);
+    if (rc != PST_OK)
+        return rc;
     rc = s3_cred_read_file(job, what, path, &text, &len);
     if (rc == PST_E_NOT_FOUND)
         rc = fail_login(job, what, "there is no login");
     if (rc != PST_OK)
         goto out;
-    *token = s3_cred_json_text(job, pst_str_of(text, len), "accessToken");
-    expires = s3_cred_json_text(job, pst_str_of(text, len), "expiresAt");
+    rc = s3_cred_json_text(job, what, pst_str_of(text, len), "accessToken", token);
+    if (rc == PST_OK)
+        rc = s3_cred_json_text(job, what, pst_str_of(text, len), "expiresAt", &expires);
+    if (rc != PST_OK)
+        goto out;
     if (!*token || !expires || !s3_cred_read_time(s3_str(expires), &expires_ns))
         rc = fail_login(job, what, "the login in the cache cannot be read");
     else if (expires_ns <= s3_cred_now_ns())
@@ -102,7 +105,9 @@ static pst_rc fail_status(struct s3_cred_job *job, const char *what,
 
     if (x->status == 401)
         return fail_login(job, what, "the portal refuses the login (401)");
-    message = s3_cred_json_text(job, pst_str_of(x->reply, x->reply_len), "message");
+    if (s3_cred_json_text(job, what, pst_str_of(x->reply, x->reply_len), "message", &message) !=
+        PST_OK)
+        return job->err->code;
     s3_fail(job->err,
             x->status == 429   ? PST_E_THROTTLED
             : x->status >= 500 ? PST_E_UNAVAILABLE

@@ -104,19 +104,21 @@ const char *s3_cred_shown(pst_str text, char *out, size_t capacity)
 
 /* ---- files ------------------------------------------------------------------------------------ */
 
-char *s3_cred_path(struct s3_cred_job *job, const char *path)
+pst_rc s3_cred_path(struct s3_cred_job *job, const char *what, const char *path, char **out)
 {
     const char *home = job->config->home;
+    const int is_below_home = path[0] == '~' && (path[1] == '/' || path[1] == '\0');
+    const size_t size = strlen(home) + strlen(path) + 1;
+    char shown[256];
 
-    if (path[0] != '~' || (path[1] != '/' && path[1] != '\0'))
-        return s3_cred_dup(job->host, s3_str(path));
-    if (!home[0])
-        return NULL;
-    const size_t size = strlen(home) + strlen(path);
-    char *joined = job->host->alloc(job->host, size, 16);
-    if (joined)
-        snprintf(joined, size, "%s%s", home, path + 1);
-    return joined;
+    if (is_below_home && !home[0])
+        return s3_fail(job->err, PST_E_UNAUTHENTICATED, "%s: no home directory is known for %s",
+                       what, s3_cred_shown(s3_str(path), shown, sizeof(shown)));
+    *out = job->host->alloc(job->host, size, 16);
+    if (!*out)
+        return s3_fail(job->err, PST_E_NO_MEMORY, "%s: out of memory", what);
+    snprintf(*out, size, "%s%s", is_below_home ? home : "", is_below_home ? path + 1 : path);
+    return PST_OK;
 }
 
 static pst_rc fail_file(struct s3_cred_job *job, const char *what, const char *path, int sys_errno)

@@ -454,9 +454,11 @@ size_t cred_case_n_sent(struct cred_case *c)
 
 const char *cred_case_path(struct cred_case *c, const char *name)
 {
-    static char path[512];
+    static char paths[4][512];
+    static unsigned turn;
+    char *path = paths[turn++ % 4];
 
-    snprintf(path, sizeof(path), "%s/%s", c->home, name);
+    snprintf(path, sizeof(paths[0]), "%s/%s", c->home, name);
     return path;
 }
 

@@ -94,7 +94,7 @@ size_t cred_case_n_sent(struct cred_case *c);
 
 /* Write ~/<name>, making folders. */
 void cred_case_file(struct cred_case *c, const char *name, const char *text);
-const char *cred_case_path(struct cred_case *c, const char *name); /* in static memory */
+const char *cred_case_path(struct cred_case *c, const char *name); /* in one of four buffers */
 
 /* Submit; PENDING or what came at once. Then wait for the end. */
 pst_rc cred_ask(struct cred_case *c, struct cred_asker *a, uint64_t refused);
