@@ -26,6 +26,10 @@
 /* Deadlines that are near to each other share a walk. */
 #define CHECK_GRAIN_NS 5000000u
 #define SLEEP_MAX_MS 60000
+/* A loop without work keeps so many buffers, and after a second none. */
+#define IDLE_BLOCKS 4u
+#define IDLE_MS 1000
+#define IDLE_NS (IDLE_MS * UINT64_C(1000000) - 1000000)
 
 static _Thread_local struct pst_loop *here;
 
@@ -342,7 +346,7 @@ static int sleep_ms(const struct pst_loop *loop)
         until = at < until ? at : until;
     }
     if (pst_ring_is_empty(&loop->all))
-        return SLEEP_MAX_MS;
+        return loop->blocks.n > 0 ? IDLE_MS : SLEEP_MAX_MS;
     if (until <= loop->now_ns)
         return 0;
     const uint64_t ms = (until - loop->now_ns + 999999) / 1000000;
@@ -357,8 +361,13 @@ static void sleep_unless_sent(struct pst_loop *loop)
                            !pst_ring_is_empty(&loop->locked.retired) || loop->locked.is_stopping;
     loop->locked.is_asleep = !must_go_on;
     pthread_mutex_unlock(&loop->mutex);
-    if (!must_go_on)
-        curl_multi_poll(loop->multi, NULL, 0, sleep_ms(loop), NULL);
+    if (must_go_on)
+        return;
+    if (pst_ring_is_empty(&loop->all))
+        pst_blocks_trim(&loop->blocks, IDLE_BLOCKS);
+    curl_multi_poll(loop->multi, NULL, 0, sleep_ms(loop), NULL);
+    if (pst_ring_is_empty(&loop->all) && pst_net_now_ns() > loop->now_ns + IDLE_NS)
+        pst_blocks_trim(&loop->blocks, 0);
 }
 
 static void *run_loop(void *arg)
@@ -369,6 +378,7 @@ static void *run_loop(void *arg)
     here = loop;
     snprintf(name, sizeof(name), "pst-net-%u", loop->index);
     pthread_setname_np(pthread_self(), name);
+    pst_blocks_use(&loop->blocks);
     for (;;) {
         struct pst_ring inbox, retired;
         pst_ring_init(&inbox);
@@ -394,6 +404,8 @@ static void *run_loop(void *arg)
     }
     while (!pst_ring_is_empty(&loop->lanes))
         pst_lane_free(PST_RING_ENTRY(loop->lanes.next, struct pst_lane, link));
+    pst_blocks_use(NULL);
+    pst_blocks_trim(&loop->blocks, 0);
     pthread_mutex_lock(&loop->mutex);
     loop->locked.has_ended = 1;
     pthread_cond_broadcast(&loop->ended);

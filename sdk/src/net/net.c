@@ -21,7 +21,8 @@ static CURLcode curl_rc;
 
 static void init_curl(void)
 {
-    curl_rc = curl_global_init(CURL_GLOBAL_DEFAULT);
+    curl_rc = curl_global_init_mem(CURL_GLOBAL_DEFAULT, pst_blocks_malloc, pst_blocks_free,
+                                   pst_blocks_realloc, pst_blocks_strdup, pst_blocks_calloc);
 }
 
 uint64_t pst_net_now_ns(void)

@@ -18,6 +18,7 @@
 
 #include <curl/curl.h>
 
+#include "net/blocks.h"
 #include "net/head.h"
 #include "net/settings.h"
 #include "net/url.h"
@@ -99,6 +100,7 @@ struct pst_loop {
     struct pst_ring lanes;
     atomic_uint load;        /* transfers of its own, waiting ones too */
     struct pst_ring signals; /* taken from locked.signals */
+    struct pst_blocks blocks;
     pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t ended; /* the thread is about to return */
