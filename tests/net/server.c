@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,11 +16,16 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+
 struct server {
     int fd;
     uint16_t port;
     char path[108];
     pthread_t thread;
+    SSL_CTX *tls;
+    atomic_uint n_resumed;
     server_script script;
     void *arg;
     pthread_mutex_t mutex;
@@ -26,6 +33,11 @@ struct server {
     unsigned n_connections, n_running;
     int fds[1024]; /* of the running ones */
 };
+
+static ssize_t receive(struct conn *c, void *data, size_t len)
+{
+    return c->ssl ? SSL_read(c->ssl, data, (int)len) : recv(c->fd, data, len, 0);
+}
 
 static int read_head(struct conn *c)
 {
@@ -45,7 +57,7 @@ static int read_head(struct conn *c)
             *end = '\0';
             return 1;
         }
-        ssize_t n = recv(c->fd, c->head + len, sizeof(c->early) - 1, 0);
+        ssize_t n = receive(c, c->head + len, sizeof(c->head) - 1 - len);
         if (n <= 0)
             return 0;
         len += (size_t)n;
@@ -89,7 +101,7 @@ int conn_read_body(struct conn *c)
     memmove(c->early, c->early + got, c->n_early - got);
     c->n_early -= got;
     while (got < c->body_len) {
-        ssize_t n = recv(c->fd, c->body + got, c->body_len - got, 0);
+        ssize_t n = receive(c, c->body + got, c->body_len - got);
         if (n <= 0)
             return 0;
         got += (size_t)n;
@@ -102,7 +114,7 @@ void conn_write(struct conn *c, const void *data, size_t len)
 {
     const char *p = data;
     while (len > 0) {
-        ssize_t n = send(c->fd, p, len, MSG_NOSIGNAL);
+        ssize_t n = c->ssl ? SSL_write(c->ssl, p, (int)len) : send(c->fd, p, len, MSG_NOSIGNAL);
         if (n <= 0)
             return;
         p += n;
@@ -123,7 +135,25 @@ void conn_printf(struct conn *c, const char *format, ...)
 void conn_wait_closed(struct conn *c)
 {
     char sink[4096];
-    while (recv(c->fd, sink, sizeof(sink), 0) > 0) {}
+    while (receive(c, sink, sizeof(sink)) > 0) {}
+}
+
+void conn_tunnel(struct conn *c, uint16_t port)
+{
+    struct sockaddr_in sa = {
+        .sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}, .sin_port = htons(port)};
+    struct pollfd fds[2] = {
+        {.fd = c->fd, .events = POLLIN},
+        {.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), .events = POLLIN}};
+    char block[16384];
+    ssize_t n = connect(fds[1].fd, (struct sockaddr *)&sa, sizeof(sa)) == 0 ? 1 : 0;
+    while (n > 0 && poll(fds, 2, -1) > 0) {
+        const int from = fds[0].revents ? 0 : 1;
+        n = recv(fds[from].fd, block, sizeof(block), 0);
+        if (n > 0)
+            n = send(fds[!from].fd, block, (size_t)n, MSG_NOSIGNAL);
+    }
+    close(fds[1].fd);
 }
 
 void conn_reset(struct conn *c)
@@ -138,10 +168,22 @@ static void *serve(void *arg)
     struct server *s = c->server;
     int on = 1;
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    while (read_head(c)) {
+    int is_open = 1;
+    if (s->tls) {
+        c->ssl = SSL_new(s->tls);
+        SSL_set_fd(c->ssl, c->fd);
+        is_open = SSL_accept(c->ssl) == 1;
+        if (is_open && SSL_session_reused(c->ssl))
+            atomic_fetch_add(&s->n_resumed, 1);
+    }
+    while (is_open && read_head(c)) {
         c->n_requests++;
         if (!s->script(c, s->arg))
             break;
+    }
+    if (c->ssl) {
+        SSL_shutdown(c->ssl);
+        SSL_free(c->ssl);
     }
     pthread_mutex_lock(&s->mutex);
     s->fds[c->number % 1024] = -1;
@@ -179,7 +221,7 @@ static void *accept_all(void *arg)
     }
 }
 
-struct server *server_start_at(const char *address, server_script script, void *arg)
+static struct server *start(const char *address, SSL_CTX *tls, server_script script, void *arg)
 {
     struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
     struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
@@ -197,8 +239,10 @@ struct server *server_start_at(const char *address, server_script script, void *
         len = sizeof(v6);
     }
     memset(s->fds, -1, sizeof(s->fds));
+    signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
     s->script = script;
     s->arg = arg;
+    s->tls = tls;
     s->fd = socket(sa->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     pthread_mutex_init(&s->mutex, NULL);
     pthread_cond_init(&s->idle, NULL);
@@ -218,6 +262,32 @@ struct server *server_start_at(const char *address, server_script script, void *
     if (pthread_create(&s->thread, NULL, accept_all, s) != 0)
         abort();
     return s;
+}
+
+struct server *server_start_at(const char *address, server_script script, void *arg)
+{
+    return start(address, NULL, script, arg);
+}
+
+struct server *server_start_tls(const char *cert, const char *key, const char *client_ca,
+                                server_script script, void *arg)
+{
+    SSL_CTX *tls = SSL_CTX_new(TLS_server_method());
+    if (SSL_CTX_use_certificate_chain_file(tls, cert) != 1 ||
+        SSL_CTX_use_PrivateKey_file(tls, key, SSL_FILETYPE_PEM) != 1)
+        abort();
+    SSL_CTX_set_session_id_context(tls, (const unsigned char *)"test", 4);
+    if (client_ca) {
+        if (SSL_CTX_load_verify_locations(tls, client_ca, NULL) != 1)
+            abort();
+        SSL_CTX_set_verify(tls, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    }
+    return start("127.0.0.1", tls, script, arg);
+}
+
+unsigned server_resumptions(const struct server *s)
+{
+    return s->n_resumed;
 }
 
 struct server *server_start(server_script script, void *arg)
@@ -242,6 +312,7 @@ void server_stop(struct server *s)
     pthread_mutex_unlock(&s->mutex);
     if (*s->path)
         unlink(s->path);
+    SSL_CTX_free(s->tls);
     pthread_cond_destroy(&s->idle);
     pthread_mutex_destroy(&s->mutex);
     free(s);

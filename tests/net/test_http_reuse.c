@@ -26,6 +26,10 @@ static struct {
 static int reply_by_path(struct conn *c, void *arg)
 {
     (void)arg;
+    if (strstr(c->head, " /broken") && c->n_requests == 2) {
+        conn_reset(c);
+        return 0;
+    }
     if (!conn_read_body(c))
         return 0;
     const unsigned busy = atomic_fetch_add(&seen.n_busy, 1) + 1;
@@ -45,6 +49,10 @@ static int reply_by_path(struct conn *c, void *arg)
     if (strstr(c->head, " /stale")) {
         if (c->n_requests == 2)
             return 0; /* its second request is never answered */
+        conn_printf(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstale");
+        return 1;
+    }
+    if (strstr(c->head, " /broken")) {
         conn_printf(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstale");
         return 1;
     }
@@ -168,6 +176,34 @@ static void test_stale__connection_is_replaced_and_the_body_sent_again(void **st
         host.http->client_free(client);
         server_stop(server);
     }
+}
+
+/* ... here it closes with a reset, in the middle of the body if there is one. */
+static void test_stale__connection_that_is_reset_is_replaced_however_often(void **state)
+{
+    const size_t len = 8u << 20;
+    struct server *server = begin();
+    pst_http_client *client = net_client(&host, NULL);
+    char *memory = calloc(1, len);
+    const pst_iov body = {memory, len};
+    struct call call;
+    (void)state;
+    for (int i = 0; i < 24; i++) {
+        call_init(&call, client, &host, i < 12 ? "PUT" : "GET",
+                  url_of(server_port(server), "/broken"));
+        call.request.body = &body;
+        call.request.n_body = i < 12;
+        call_run(&call);
+        if (call.rc != PST_OK)
+            fail_msg("%d: %d: %s", i, (int)call.rc, call.message);
+        assert_string_equal(call.body, "stale");
+        assert_int_equal(call.reply.n_sent, i < 12 ? len : 0);
+        call_fini(&call);
+    }
+    assert_int_equal(server_connections(server), 24);
+    free(memory);
+    host.http->client_free(client);
+    server_stop(server);
 }
 
 static void test_stale__is_not_repeated_once_a_byte_of_the_reply_has_come(void **state)
@@ -360,6 +396,7 @@ int main(void)
         cmocka_unit_test(test_connection__that_the_server_closes_is_not_used_again),
         cmocka_unit_test(test_connection__of_its_own_is_new_and_closed_afterwards),
         cmocka_unit_test(test_stale__connection_is_replaced_and_the_body_sent_again),
+        cmocka_unit_test(test_stale__connection_that_is_reset_is_replaced_however_often),
         cmocka_unit_test(test_stale__is_not_repeated_once_a_byte_of_the_reply_has_come),
         cmocka_unit_test(test_cap__holds_for_an_origin_and_everything_is_served),
         cmocka_unit_test(test_line__keeps_order_and_lets_another_store_through),

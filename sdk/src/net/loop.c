@@ -331,7 +331,7 @@ static void move_bytes(struct pst_loop *loop)
         if (t->is_paused && code == CURLE_OK) { /* an empty body */
             t->stage = PST_STAGE_PARKED;
             t->parked_code = code;
-        } else {
+        } else if (code == CURLE_OK || !pst_slot_retry(t, code)) {
             pst_finish(t, code, PST_OK, NULL);
         }
     }

@@ -153,7 +153,8 @@ struct pst_transfer {
     struct pst_url url;
     const char *whole_url, *target;
     struct curl_slist *headers;
-    struct curl_slist *expect; /* its node among them, NULL: none */
+    struct curl_slist *
+        *expect; /* what leads to their last node, "Expect:"; NULL: it is not there */
     const pst_iov *body;
     size_t n_body;
     uint64_t body_bytes, body_max, deadline_ns, not_before_ns;
@@ -166,6 +167,7 @@ struct pst_transfer {
     uint64_t n_read;
     int asks_first; /* with Expect: 100-continue */
     int saw_continue;
+    int is_second_try; /* over a new connection: the kept one was closed */
 
     /* Receiving. */
     enum pst_receive_mode mode;
@@ -197,9 +199,9 @@ struct pst_slot {
     int is_https;
     int is_added; /* to the multi */
     int has_begun_tls;
-    int kind;      /* of request, that the handle is set to */
-    int is_upload; /* ... with a body that libcurl asks for piece by piece */
-    int is_single; /* set to a connection of its own */
+    int kind;                /* of request, that the handle is set to */
+    int is_upload;           /* ... with a body that libcurl asks for piece by piece */
+    int is_fresh, is_single; /* set to a new connection; to close it afterwards */
     char method[PST_METHOD_MAX + 1];
     struct pst_head head;
     char error[CURL_ERROR_SIZE];
@@ -257,6 +259,9 @@ void pst_line_wake(struct pst_loop *loop);
 /* ---- slot.c ---- */
 /* Begin: a handle from the lane, set for this request, given to the multi. */
 pst_rc pst_slot_start(struct pst_transfer *t);
+/* The transfer has failed with `code`. If that was a kept connection which the server had closed, begin
+ * again over a new one and return 1. */
+int pst_slot_retry(struct pst_transfer *t, CURLcode code);
 /* Take the handle out of the multi; what it has learnt stays readable. */
 void pst_slot_stop(struct pst_slot *slot);
 /* ... and give it back to its lane. */

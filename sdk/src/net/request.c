@@ -125,8 +125,8 @@ static void fill(struct pst_transfer *t, const pst_http_request *r, const struct
     if (!given->content_type && !is_method(r->method, "GET"))
         node = add_node(t, node, &last, no_content_type);
     if (t->body_bytes > 0 && !given->expect) {
+        t->expect = last ? &last->next : &t->headers;
         add_node(t, node, &last, no_expect);
-        t->expect = node;
     }
     for (size_t i = 0; i < r->n_body; i++) {
         if (r->body[i].len > 0)

@@ -8,6 +8,7 @@
  * Sockets are opened and closed here, close-on-exec, and counted for their client. */
 #include "net/net.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -173,24 +174,39 @@ static CURLcode set_target(struct pst_slot *slot, const struct pst_transfer *t)
  * instead of the body, and in the good case the question is asked once. */
 static void set_expect(struct pst_transfer *t)
 {
-    static char asks[] = "Expect: 100-continue";
     const struct pst_origin *origin = t->origin;
     t->asks_first = t->expect && t->body_bytes >= PST_EXPECT_MIN && origin->asks_before_sending &&
                     !origin->ignores_expect;
     if (t->asks_first)
-        t->expect->data = asks;
+        *t->expect = NULL; /* then libcurl asks, and if that gives 417 does not the second time */
 }
 
-static CURLcode set_single(struct pst_slot *slot, const struct pst_transfer *t)
+static CURLcode set_connection(struct pst_slot *slot, const struct pst_transfer *t)
 {
     const int is_single = (t->flags & PST_HTTP_NO_REUSE) != 0;
+    const int is_fresh = is_single || t->is_second_try;
     CURLcode rc = CURLE_OK;
-    if (is_single != slot->is_single) {
-        SET(FRESH_CONNECT, (long)is_single);
+    if (is_fresh != slot->is_fresh)
+        SET(FRESH_CONNECT, (long)is_fresh);
+    if (is_single != slot->is_single)
         SET(FORBID_REUSE, (long)is_single);
-        slot->is_single = is_single;
-    }
+    slot->is_fresh = is_fresh;
+    slot->is_single = is_single;
     return rc;
+}
+#undef SET
+
+static pst_rc start(struct pst_slot *slot, struct pst_transfer *t)
+{
+    slot->error[0] = '\0';
+    slot->has_begun_tls = 0;
+    t->last_progress_ns = t->loop->now_ns;
+    t->last_sent = 0;
+    if (set_connection(slot, t) != CURLE_OK ||
+        curl_multi_add_handle(t->loop->multi, slot->easy) != CURLM_OK)
+        return PST_E_NO_MEMORY;
+    slot->is_added = 1;
+    return PST_OK;
 }
 
 pst_rc pst_slot_start(struct pst_transfer *t)
@@ -201,24 +217,32 @@ pst_rc pst_slot_start(struct pst_transfer *t)
         return PST_E_NO_MEMORY;
     t->slot = slot;
     slot->transfer = t;
-    slot->error[0] = '\0';
-    slot->has_begun_tls = 0;
-    t->last_progress_ns = t->loop->now_ns;
     pst_loop_check_at(t->loop, t->loop->now_ns +
                                    (uint64_t)t->client->settings.stall_timeout_ms * 1000000u / 8);
     set_expect(t);
     rc = set_target(slot, t);
     rc = rc ? rc : set_method(slot, t, (int)kind_of(t));
-    rc = rc ? rc : set_single(slot, t);
-    SET(HTTPHEADER, t->headers);
+    rc = rc ? rc : curl_easy_setopt(slot->easy, CURLOPT_HTTPHEADER, t->headers);
     if (rc != CURLE_OK)
         return rc == CURLE_OUT_OF_MEMORY ? PST_E_NO_MEMORY : PST_E_INTERNAL;
-    if (curl_multi_add_handle(t->loop->multi, slot->easy) != CURLM_OK)
-        return PST_E_NO_MEMORY;
-    slot->is_added = 1;
-    return PST_OK;
+    return start(slot, t);
 }
-#undef SET
+
+/* libcurl does this itself in most cases. Not when the connection breaks in the middle of a body that is
+ * being sent; and not more than five times in the life of a handle, of which it counts all requests
+ * together (7.88). */
+int pst_slot_retry(struct pst_transfer *t, CURLcode code)
+{
+    long n_connects = 0;
+    curl_easy_getinfo(t->slot->easy, CURLINFO_NUM_CONNECTS, &n_connects);
+    if ((code != CURLE_SEND_ERROR && code != CURLE_RECV_ERROR && code != CURLE_GOT_NOTHING) ||
+        n_connects > 0 || t->first_byte_ns != 0 || t->is_second_try || t->rc != PST_OK)
+        return 0;
+    pst_slot_stop(t->slot);
+    t->is_second_try = 1;
+    pst_send_seek(t->slot, 0, SEEK_SET);
+    return start(t->slot, t) == PST_OK;
+}
 
 void pst_slot_stop(struct pst_slot *slot)
 {
