@@ -320,7 +320,7 @@ static pst_rc fill_transport(struct s3_request *r, pst_rc rc, const pst_http_rep
         s3_fail(err, rc, "%s", reply->message); /* names host, port and what failed */
     else
         s3_fail(err, rc, "%s: no reply", endpoint);
-    if (rc == PST_E_UNAVAILABLE)
+    if (rc == PST_E_UNAVAILABLE && !(reply && (reply->flags & PST_HTTP_UNTRUSTED)))
         err->flags |= PST_ERR_RETRYABLE;
     if ((r->flags & S3_CHANGES) && reply && (reply->flags & PST_HTTP_MAY_BE_SENT))
         err->flags |= PST_ERR_MAYBE_APPLIED;

@@ -422,6 +422,20 @@ static void test_request__lost_reply_of_a_change_may_be_applied(void **state)
     }
 }
 
+static void test_request__untrusted_certificate_is_not_worth_a_repeat(void **state)
+{
+    const struct fake_reply untrusted = {
+        .rc = PST_E_UNAVAILABLE, .failed_at = PST_HTTP_AT_TLS, .flags = PST_HTTP_UNTRUSTED};
+    struct trial *t = start(OPTIONS("endpoint=https://s"));
+
+    (void)state;
+    fake_answer_with(&t->fake, &untrusted);
+    begin(t, "GET", "k");
+    assert_int_equal(run(t), PST_E_UNAVAILABLE);
+    assert_int_equal(t->op.err.flags, 0);
+    finish(t);
+}
+
 /* ---- what is put right ------------------------------------------------------------------------ */
 
 static void test_request__region_is_corrected_once_and_kept(void **state)
@@ -766,6 +780,7 @@ int main(void)
         cmocka_unit_test(test_request__archived_object_is_named_so),
         cmocka_unit_test(test_request__create_only_that_meets_an_object_is_exists),
         cmocka_unit_test(test_request__lost_reply_of_a_change_may_be_applied),
+        cmocka_unit_test(test_request__untrusted_certificate_is_not_worth_a_repeat),
         cmocka_unit_test(test_request__region_is_corrected_once_and_kept),
         cmocka_unit_test(
             test_request__store_that_contradicts_itself_about_the_region_is_believed_once),

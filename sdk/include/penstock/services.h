@@ -61,6 +61,7 @@ typedef struct pst_http_grant { /* for accept to fill */
 #define PST_HTTP_REUSED 1u      /* over a connection that had served before */
 #define PST_HTTP_MAY_BE_SENT 2u /* the whole request may have reached the server */
 #define PST_HTTP_CUT 4u         /* the rejected body was longer than `body` */
+#define PST_HTTP_UNTRUSTED 8u   /* AT_TLS: a certificate is wrong, here or there; no repeat helps */
 
 /* Where a transport failed, in the order of a request's life. */
 #define PST_HTTP_AT_NAME 1u

@@ -178,6 +178,7 @@ void pst_finish(struct pst_transfer *t, CURLcode code, pst_rc rc, const char *pr
     reply.flags |= facts.has_sent ? PST_HTTP_MAY_BE_SENT : 0;
     if (is_transport_failure(rc) && !t->is_refused) {
         reply.failed_at = slot ? pst_outcome_stage(&facts) : 0;
+        reply.flags |= pst_outcome_is_untrusted(&facts) ? PST_HTTP_UNTRUSTED : 0;
         pst_outcome_text(&facts, reply.failed_at, problem, message);
     }
     write_peer(t, peer);

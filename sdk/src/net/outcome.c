@@ -34,6 +34,21 @@ static int is_tls_code(CURLcode code)
     }
 }
 
+int pst_outcome_is_untrusted(const struct pst_facts *f)
+{
+    switch (f->code) {
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_CERTPROBLEM:
+    case CURLE_SSL_ISSUER_ERROR:
+    case CURLE_SSL_CRL_BADFILE:
+    case CURLE_SSL_INVALIDCERTSTATUS:
+        return 1;
+    default:
+        return 0;
+    }
+}
+
 uint32_t pst_outcome_stage(const struct pst_facts *f)
 {
     if (is_tls_code(f->code))

@@ -25,6 +25,9 @@ struct pst_facts {
 /* PST_HTTP_AT_*: how far it had come. */
 uint32_t pst_outcome_stage(const struct pst_facts *facts);
 
+/* Is it about certificates, so that the next try would end alike? */
+int pst_outcome_is_untrusted(const struct pst_facts *facts);
+
 /* The code of services.h for one of libcurl's. */
 pst_rc pst_outcome_rc(const struct pst_facts *facts);
 
