@@ -155,7 +155,8 @@ void *k_call_op_alloc(struct k_call *c, size_t size)
     (void)pthread_mutex_lock(&c->mutex);
     for (size_t i = 0; i < K_HEAPS && !p && size < sizes[K_HEAPS - 1]; i++) {
         if (!c->heaps[i].base)
-            k_region_init(&c->heaps[i], k_slot_name(c->slot), sizes[i], 256);
+            k_region_init(&c->heaps[i], k_slot_name(c->slot), sizes[i],
+                          (unsigned)(sizes[i] / (2 * 4096))); /* a guard page for each piece */
         p = k_region_take(&c->heaps[i], "op_alloc memory", size, 16, K_AT_END);
     }
     (void)pthread_mutex_unlock(&c->mutex);

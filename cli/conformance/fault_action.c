@@ -204,9 +204,10 @@ static const char *do_copy(struct kf_turn *t)
     if (outcome)
         return outcome;
     kf_add_str(&data, kf_view(&source->data));
-    if (json_is_true(json_object_get(t->route->spec, "replace")))
+    bool replaces = json_is_true(json_object_get(t->route->spec, "replace"));
+    if (replaces)
         keep_headers(t, &kept);
-    for (size_t i = 0; kept.n == 0 && i < source->kept.n; i++)
+    for (size_t i = 0; !replaces && i < source->kept.n; i++)
         kf_append(&kept, source->kept.all[i].key, source->kept.all[i].value);
     return store(t, &data, &kept);
 }

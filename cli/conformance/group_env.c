@@ -170,6 +170,7 @@ static bool whole_life(struct k_test *t)
     k_tour_run(&s);
     fail_some(&s);
     k_close(&s);
+    k_host_end_services(t->host);
     return true;
 }
 

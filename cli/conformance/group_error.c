@@ -125,13 +125,12 @@ void k_OP_017(struct k_test *t)
     bool has_secret = false;
     if (!s)
         return;
-    for (size_t i = 0; i < t->config->n_options; i++) {
-        for (size_t k = 0; k < s->plugin->n_options; k++) {
-            const char *at = (const char *)s->plugin->options + k * s->plugin->option_stride;
-            const pst_option *o = (const pst_option *)(const void *)at;
-            has_secret |= (o->flags & PST_OPT_SECRET) &&
-                          strcmp(o->name, t->config->options[i].name) == 0;
-        }
+    for (size_t i = 0; i < s->plugin->n_options; i++) {
+        const char *at = (const char *)s->plugin->options + i * s->plugin->option_stride;
+        const pst_option *o = (const pst_option *)(const void *)at;
+        uint32_t source;
+        has_secret |= (o->flags & PST_OPT_SECRET) && k_option_given(t, o, &source) &&
+                      source != PST_SOURCE_DEFAULT;
     }
     if (!has_secret) {
         k_skip(t, "no secret option was given");

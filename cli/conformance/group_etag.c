@@ -37,7 +37,9 @@ void k_READ_009(struct k_test *t)
     for (size_t i = 0; i < 3; i++) {
         struct k_call *c = k_new_read(s, o.key, offsets[i], k_align_up(s, 50));
         (void)k_call_run(c);
-        if (k_want(c, PST_OK, "a read")) {
+        /* No byte, no content: a reply that says "beyond the end" need not name one. */
+        bool is_nameless = c->out.read.n_read == 0 && c->out.read.etag_strength == PST_ETAG_NONE;
+        if (k_want(c, PST_OK, "a read") && !is_nameless) {
             check_etag(t, "read", c->out.read.etag, c->out.read.etag_strength);
             k_that(t, k_str_eq(c->out.read.etag, k_etag(&a)),
                    "expected read to name stat's etag %s, got %s", k_show(k_etag(&a)),

@@ -168,8 +168,10 @@ static void *compete(void *arg)
     return NULL;
 }
 
-/* Eight puts with the same condition: one must win, and its bytes must be there. */
-static void race(struct k_store *s, pst_str key, uint32_t flags, pst_str if_match, pst_rc loser)
+/* Eight puts with the same condition: one must win, and its bytes must be there. Each puts what was never
+ * there before: an etag may be a sum of the bytes, and fit again. */
+static void race(struct k_store *s, pst_str key, uint32_t flags, pst_str if_match, pst_rc loser,
+                 unsigned round)
 {
     struct k_test *t = s->test;
     struct rival rivals[N_RIVALS];
@@ -180,7 +182,8 @@ static void race(struct k_store *s, pst_str key, uint32_t flags, pst_str if_matc
         return;
     (void)pthread_barrier_init(&start, NULL, N_RIVALS);
     for (unsigned i = 0; i < N_RIVALS; i++) {
-        rivals[i] = (struct rival){s, key, if_match, flags, i, PST_E_INTERNAL, &start};
+        rivals[i] = (struct rival){
+            s, key, if_match, flags, round * N_RIVALS + i, PST_E_INTERNAL, &start};
         if (pthread_create(&threads[i], NULL, compete, &rivals[i]) != 0) {
             k_fail(t, "the kit could not start a thread");
             return;
@@ -190,7 +193,7 @@ static void race(struct k_store *s, pst_str key, uint32_t flags, pst_str if_matc
         (void)pthread_join(threads[i], NULL);
         if (rivals[i].rc == PST_OK) {
             n_won++;
-            winner = i;
+            winner = rivals[i].number;
         } else {
             k_that(t, rivals[i].rc == loser, "expected the losers of a race to get %s, got %s",
                    k_rc_name(loser), k_rc_name(rivals[i].rc));
@@ -217,7 +220,7 @@ void k_WRITE_005(struct k_test *t)
     (void)k_holds(s, key, 100, 1);
     for (unsigned i = 0; i < 10 && !k_failed(t); i++) {
         k_step(t, "creating an object from %u threads", N_RIVALS);
-        race(s, k_key(t, "race-%u", i), PST_PUT_CREATE_ONLY, none, PST_E_EXISTS);
+        race(s, k_key(t, "race-%u", i), PST_PUT_CREATE_ONLY, none, PST_E_EXISTS, i);
     }
 }
 
@@ -243,6 +246,6 @@ void k_WRITE_006(struct k_test *t)
     for (unsigned i = 0; i < 10 && !k_failed(t); i++) {
         k_step(t, "replacing an object from %u threads with the same etag", N_RIVALS);
         if (k_stat(s, key, &a) == PST_OK)
-            race(s, key, 0, k_etag(&a), PST_E_PRECONDITION);
+            race(s, key, 0, k_etag(&a), PST_E_PRECONDITION, i);
     }
 }

@@ -243,7 +243,8 @@ static void info(pst_backend *store, pst_backend_info *out)
     l->key_max = limits.key_max;
     l->user_meta_max = limits.user_meta_max;
     l->mem_align = limits.mem_align;
-    l->io_align = limits.io_align;
+    if (PST_HAS(pst_limits, l, io_align))
+        l->io_align = limits.io_align;
 }
 
 /* ---- the tables ------------------------------------------------------------------------------- */
