@@ -23,6 +23,18 @@ static pst_str copy_str(struct k_call *c, pst_str s)
     return pst_str_of(copy->data, s.len);
 }
 
+static const pst_kv *copy_pairs(struct k_call *c, const pst_kv *from, size_t n)
+{
+    if (n == 0 || n > 100000)
+        return from;
+    pst_kv *pairs = k_dup_array(from, n, sizeof(pst_kv));
+    for (size_t i = 0; i < n; i++) {
+        pairs[i].key = copy_str(c, pairs[i].key);
+        pairs[i].value = copy_str(c, pairs[i].value);
+    }
+    return pairs;
+}
+
 static void copy_attr(struct k_call *c, pst_attr *a)
 {
     a->etag = copy_str(c, a->etag);
@@ -33,14 +45,8 @@ static void copy_attr(struct k_call *c, pst_attr *a)
     a->content_disposition = copy_str(c, a->content_disposition);
     a->cache_control = copy_str(c, a->cache_control);
     a->storage_class = copy_str(c, a->storage_class);
-    if (a->n_user_meta == 0 || a->n_user_meta > 100000)
-        return;
-    pst_kv *meta = k_dup_array(a->user_meta, a->n_user_meta, sizeof(pst_kv));
-    for (size_t i = 0; i < a->n_user_meta; i++) {
-        meta[i].key = copy_str(c, meta[i].key);
-        meta[i].value = copy_str(c, meta[i].value);
-    }
-    a->user_meta = meta;
+    a->user_meta = copy_pairs(c, a->user_meta, a->n_user_meta);
+    a->tags = copy_pairs(c, a->tags, a->n_tags);
 }
 
 static void copy_result(struct k_call *c)

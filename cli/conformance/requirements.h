@@ -235,6 +235,10 @@ K_REQ(READ, 018, RO,
       "A version that does not exist, of an object that does, is an error for stat and read, never "
       "the current object.",
       "rule 5")
+K_REQ(READ, 019, RW,
+      "VERSIONS: a version that put told is read and described by it, as it was, once it was "
+      "replaced and once its key was removed.",
+      "plugin.h, PST_CAP_VERSIONS")
 
 /* ---- WRITE: what is stored is what was sent, whole or not at all */
 K_REQ(WRITE, 001, RW, "What was put is read back; the result names its size and etag as stat does.",
@@ -319,6 +323,12 @@ K_REQ(WRITE, 035, FULL,
       "CLEANUP: a dry run removes nothing, a run removes what a killed writer left "
       "and no object.",
       "plugin.h, pst_cleanup_args")
+K_REQ(WRITE, 036, RW,
+      "VERSIONS: removing a version removes that one and no other, and once more is OK; the next "
+      "older one is the object then.",
+      "plugin.h, pst_remove_args")
+K_REQ(WRITE, 037, RW, "TAGS: a put with tags is OK, and where stat tells tags it tells those.",
+      "base.h, pst_attr")
 
 /* ---- LIST */
 K_REQ(LIST, 001, RO, "A listing is complete, without doubles, in pages of 1, 7 and 1000.",
@@ -348,6 +358,10 @@ K_REQ(LIST, 014, RW,
       "plugin.h, PST_LIST_EMPTY_DIRS")
 K_REQ(LIST, 015, FULL, "Objects that stay are listed exactly once while others come and go.",
       "docs/abi.md, listing")
+K_REQ(LIST, 016, RW,
+      "VERSIONS: a listing of versions shows each version and delete marker once, those of a key "
+      "from the newest on, in pages of any size; one without shows no key that was removed.",
+      "plugin.h, PST_LIST_VERSIONS")
 
 /* ---- ENV: a guest in somebody's process */
 K_REQ(ENV, 001, RO, "A child of fork works: fork_child, called twice, then a store of its own.",

@@ -168,6 +168,8 @@ static pst_rc after_stat(struct call *c, pst_rc rc)
         a->size++;
     if (mutant == M_etag_is_constant)
         a->etag = PST_STR("constant");
+    if (mutant == M_tags_are_cut && PST_HAS(pst_attr, a, n_tags) && a->n_tags > 0)
+        a->n_tags--;
     if (mutant == M_strings_in_static_memory) {
         (void)snprintf(kept, sizeof(kept), "%.*s", (int)a->etag.len, a->etag.ptr);
         a->etag = pst_str_of(kept, strlen(kept));

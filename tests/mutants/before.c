@@ -258,6 +258,7 @@ static bool before_read(struct call *c, pst_rc *rc)
         a->if_match.len = 0;
         break;
     case M_version_is_ignored:
+    case M_old_version_is_latest:
         a->version.len = 0;
         break;
     case M_suffix_is_prefix:
@@ -348,6 +349,9 @@ static bool before_list(struct call *c)
     case M_prefix_is_directory:
         while (a->prefix.len > 0 && a->prefix.ptr[a->prefix.len - 1] != '/')
             a->prefix.len--;
+        break;
+    case M_lists_no_versions:
+        a->flags &= ~PST_LIST_VERSIONS;
         break;
     case M_always_empty_dirs:
         a->flags |= PST_LIST_EMPTY_DIRS;
@@ -506,10 +510,13 @@ bool before(struct call *c, pst_rc *rc)
     case UPLOAD_ABORT:
         return before_upload(c, rc);
     case REMOVE:
-        if (mutant == M_remove_if_match_is_ignored) {
+        if (mutant == M_remove_if_match_is_ignored)
             c->changed.remove.if_match.len = 0;
-            c->args = &c->changed;
-        }
+        else if (mutant == M_removes_key_of_version)
+            c->changed.remove.versions = NULL;
+        else
+            return false;
+        c->args = &c->changed;
         return false;
     case CLEANUP:
         if (mutant == M_dry_run_removes) {

@@ -260,7 +260,7 @@ int mem_drop(struct bucket *b, pst_str key, unsigned n_kept)
 
 void mem_drop_version(struct bucket *b, pst_str key, pst_str version)
 {
-    struct object **at = newest_of(b, key);
+    struct object **newest = newest_of(b, key), **at = newest;
     char buf[ETAG_SIZE];
     while (at && *at && mem_compare(mem_version(*at, buf), version) != 0)
         at = &(*at)->older;
@@ -269,9 +269,8 @@ void mem_drop_version(struct bucket *b, pst_str key, pst_str version)
     struct object *o = *at;
     *at = o->older;
     o->older = NULL;
-    size_t i = mem_lower_bound(b, key);
-    if (!b->objects[i])
-        forget_key(b, i);
+    if (!*newest)
+        forget_key(b, (size_t)(newest - b->objects));
     mem_object_unref(o);
 }
 
