@@ -43,25 +43,25 @@ pst_str s3_keep(pst_op *op, pst_str text)
     return pst_str_of(copy, text.len);
 }
 
-pst_str s3_keep_etag(pst_op *op, pst_str etag, uint32_t *strength)
+pst_str s3_write_etag(char *out, pst_str etag, uint32_t *strength)
 {
-    *strength = PST_ETAG_NONE;
-    if (etag.len == 0)
-        return pst_str_of(NULL, 0);
-    int is_weak = etag.len > 2 && memcmp(etag.ptr, "W/", 2) == 0;
-    int is_quoted = is_weak || etag.ptr[0] == '"';
-    char *copy = s3_alloc(op, etag.len + 2);
-    if (!copy)
-        return pst_str_of(NULL, 0);
-    char *at = copy;
+    int is_weak = s3_starts_with(etag, PST_STR("W/\""));
+    int is_quoted = is_weak || s3_starts_with(etag, PST_STR("\""));
+    char *at = out;
     if (!is_quoted)
         *at++ = '"';
-    memcpy(at, etag.ptr, etag.len);
-    at += etag.len;
+    at = s3_write(at, etag);
     if (!is_quoted)
         *at++ = '"';
     *strength = is_weak ? PST_ETAG_WEAK : PST_ETAG_STRONG;
-    return pst_str_of(copy, (size_t)(at - copy));
+    return pst_str_of(out, (size_t)(at - out));
+}
+
+pst_str s3_keep_etag(pst_op *op, pst_str etag, uint32_t *strength)
+{
+    char *copy = etag.len > 0 ? s3_alloc(op, etag.len + 2) : NULL;
+    *strength = PST_ETAG_NONE;
+    return copy ? s3_write_etag(copy, etag, strength) : pst_str_of(NULL, 0);
 }
 
 /* ---- to the store ----------------------------------------------------------------------------- */
@@ -274,6 +274,7 @@ void s3_put_take(pst_op *op, const pst_http_reply *reply, uint64_t size, pst_put
 {
     out->etag = s3_keep_etag(op, s3_header(reply->headers, reply->n_headers, "etag"),
                              &out->etag_strength);
-    out->version = s3_keep(op, s3_header(reply->headers, reply->n_headers, "x-amz-version-id"));
+    S3_SET(pst_put_result, out, version,
+           s3_keep(op, s3_header(reply->headers, reply->n_headers, "x-amz-version-id")));
     out->size = size;
 }

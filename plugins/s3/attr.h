@@ -6,6 +6,14 @@
 
 #define S3_KEY_MAX 1024u /* bytes */
 
+/* A member that an older host's struct may lack: empty then, or not written. */
+#define S3_GET(type, p, member) (PST_HAS(type, p, member) ? (p)->member : pst_str_of(NULL, 0))
+#define S3_SET(type, p, member, value)                                                             \
+    do {                                                                                           \
+        if (PST_HAS(type, p, member))                                                              \
+            (p)->member = (value);                                                                 \
+    } while (0)
+
 /* Can S3 hold this key at all? INVALID, in op->err too: empty, over 1,024 bytes, not UTF-8, a NUL. */
 pst_rc s3_key_check(pst_op *op, pst_str key);
 
@@ -14,6 +22,9 @@ pst_str s3_keep(pst_op *op, pst_str text);
 
 /* What names the content, in the form that if-match takes: quoted. In the operation's memory. */
 pst_str s3_keep_etag(pst_op *op, pst_str etag, uint32_t *strength);
+
+/* The same into `out`: etag.len + 2 bytes. */
+pst_str s3_write_etag(char *out, pst_str etag, uint32_t *strength);
 
 /* ---- to the store ----------------------------------------------------------------------------- */
 

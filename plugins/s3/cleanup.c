@@ -77,7 +77,8 @@ static pst_rc report(struct s3_request *request)
     const pst_entry entry = {
         .key = u->key, .size = c->n_bytes, .mtime_ns = u->began_ns, .kind = PST_KIND_OBJECT};
     result->n_removed++;
-    result->n_bytes += c->n_bytes;
+    if (PST_HAS(pst_cleanup_result, result, n_bytes))
+        result->n_bytes += c->n_bytes;
     return op->host->list_emit(op->host, op, &entry, 1, sizeof(entry));
 }
 
@@ -314,7 +315,8 @@ pst_rc s3_cleanup(pst_backend *store, pst_op *op, const pst_cleanup_args *args,
     call->args = args;
     call->result = result;
     call->state = c;
-    result->n_removed = result->n_bytes = 0;
+    result->n_removed = 0;
+    S3_SET(pst_cleanup_result, result, n_bytes, 0);
     s3_request_init(&call->request, store, op, "GET", pst_str_of(NULL, 0));
     return ask_for_page(&call->request);
 }

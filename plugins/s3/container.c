@@ -160,7 +160,10 @@ static pst_rc end_list(struct s3_request *request, const pst_http_reply *reply)
         qsort(page.prefixes.at, page.prefixes.n, sizeof(page.prefixes.at[0]), compare_names);
     if (args->page_token.len > 0)
         page.start_after = args->page_token;
-    return s3_page_emit_some(&page, args->max_entries, &result->next_token);
+    pst_str next;
+    rc = s3_page_emit_some(&page, args->max_entries, &next);
+    S3_SET(pst_list_result, result, next_token, next);
+    return rc;
 }
 
 static void on_list(struct s3_request *request, pst_rc rc, const pst_http_reply *reply)

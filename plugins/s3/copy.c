@@ -21,7 +21,9 @@
 pst_str s3_copy_source(pst_op *op, const pst_backend *store, const pst_copy_args *args)
 {
     static const char version[] = "?versionId=";
-    pst_str bucket = args->from_authority.len > 0 ? args->from_authority : s3_str(store->bucket);
+    pst_str bucket = S3_GET(pst_copy_args, args, from_authority);
+    if (bucket.len == 0)
+        bucket = s3_str(store->bucket);
     char *text = s3_alloc(op, 3 * (bucket.len + args->from.len + args->from_version.len) +
                                   sizeof(version) + 2);
     if (!text)
@@ -64,12 +66,16 @@ static pst_rc end_copy(struct s3_request *request, const pst_http_reply *reply)
     struct s3_problem problem;
     if (s3_problem_parse(body, &problem))
         return s3_error_from_document(request, &problem, reply);
-    if (s3_xml_parse(body, &handler) != PST_OK || result->etag.len == 0) {
+    pst_rc rc = s3_xml_parse(body, &handler);
+    if (rc == PST_E_NO_MEMORY)
+        return s3_fail(op->err, rc, "out of memory");
+    if (rc != PST_OK || result->etag.len == 0) {
         (void)s3_fail(op->err, PST_E_UNAVAILABLE, "the store did not say what became of the copy");
         op->err->flags |= PST_ERR_RETRYABLE | PST_ERR_MAYBE_APPLIED;
         return PST_E_UNAVAILABLE;
     }
-    result->version = s3_keep(op, s3_header(reply->headers, reply->n_headers, "x-amz-version-id"));
+    S3_SET(pst_put_result, result, version,
+           s3_keep(op, s3_header(reply->headers, reply->n_headers, "x-amz-version-id")));
     result->size = PST_UNKNOWN;
     return PST_OK;
 }

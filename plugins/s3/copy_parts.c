@@ -146,7 +146,10 @@ static pst_rc take_part(struct s3_member *member, const pst_http_reply *reply)
     part.length = rest < c->part_bytes ? rest : c->part_bytes;
     if (s3_problem_parse(body, &problem))
         return s3_error_from_document(&member->request, &problem, reply);
-    if (s3_xml_parse(body, &handler) != PST_OK || r.etag.len == 0) {
+    pst_rc rc = s3_xml_parse(body, &handler);
+    if (rc == PST_E_NO_MEMORY)
+        return s3_fail(&member->err, rc, "out of memory");
+    if (rc != PST_OK || r.etag.len == 0) {
         (void)s3_fail(&member->err, PST_E_UNAVAILABLE,
                       "the store did not say what became of a part");
         member->err.flags |= PST_ERR_RETRYABLE;
@@ -298,8 +301,9 @@ static void aim_at_source(pst_op *op, const char *method)
     struct s3_request *request = &s3_call_of(op)->request;
     const struct copying *c = copying_of(op);
     s3_request_init(request, c->store, op, method, c->args->from);
-    if (c->args->from_authority.len > 0)
-        request->bucket = c->args->from_authority;
+    pst_str bucket = S3_GET(pst_copy_args, c->args, from_authority);
+    if (bucket.len > 0)
+        request->bucket = bucket;
     if (c->args->from_version.len > 0)
         s3_request_param(request, "versionId", c->args->from_version);
 }

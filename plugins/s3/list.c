@@ -114,7 +114,7 @@ static pst_rc end_page(struct s3_request *request, const pst_http_reply *reply)
     if (rc == PST_OK)
         rc = s3_page_emit(&page);
     if (rc == PST_OK)
-        result->next_token = next;
+        S3_SET(pst_list_result, result, next_token, next);
     return rc;
 }
 

@@ -53,7 +53,11 @@ void s3_page_field(struct s3_page *page, const char *name, pst_str text)
     } else if (strcmp(name, "LastModified") == 0) {
         e->mtime_ns = s3_parse_iso_date(text);
     } else if (strcmp(name, "ETag") == 0) {
-        e->etag = s3_keep_etag(page->op, text, &e->etag_strength);
+        /* Quotes fit where the tags of the element were. */
+        if (text.len > 0 && (size_t)(page->texts_end - page->texts) >= text.len + 2) {
+            e->etag = s3_write_etag(page->texts, text, &e->etag_strength);
+            page->texts += e->etag.len;
+        }
     } else if (strcmp(name, "StorageClass") == 0) {
         e->storage_class = s3_page_keep(page, text);
     } else if (strcmp(name, "VersionId") == 0) {

@@ -20,12 +20,13 @@ pst_rc s3_presign(pst_backend *store, pst_op *op, const pst_presign_args *args,
     static const char *const methods[] = {"GET", "PUT", "HEAD", "DELETE"};
     struct s3_call *call = s3_call_of(op);
     struct s3_request *request = &call->request;
-    const char *method = args->method.len == 0 ? "GET" : NULL;
+    const pst_str wanted = S3_GET(pst_presign_args, args, method);
+    const char *method = wanted.len == 0 ? "GET" : NULL;
     pst_rc rc = s3_key_check(op, args->key);
     if (rc != PST_OK)
         return rc;
     for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]) && !method; i++)
-        method = s3_str_is(args->method, methods[i]) ? methods[i] : NULL;
+        method = s3_str_is(wanted, methods[i]) ? methods[i] : NULL;
     if (!method)
         return s3_fail(op->err, PST_E_INVALID,
                        "a URL can be presigned for GET, PUT, HEAD or DELETE");

@@ -32,7 +32,7 @@ static void on_found(pst_op *op, const struct s3_look *look, const pst_put_resul
     if (look->verdict == S3_LOOK_OURS) {
         result->etag = now->etag;
         result->etag_strength = now->etag_strength;
-        result->version = now->version;
+        S3_SET(pst_put_result, result, version, now->version);
         result->size = put->size;
         rc = PST_OK;
     } else if (look->verdict != S3_LOOK_UNCLEAR) {

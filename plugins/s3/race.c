@@ -31,7 +31,7 @@
 struct racer {
     struct race *race;
     pst_str id, part_etag; /* of its upload */
-    char body[64];
+    char body[96];
     pst_iov iov;
     int has_won;
 };
@@ -54,6 +54,7 @@ struct race {
     pst_rc rc; /* of what left the question open */
     pst_error err;
     pst_str etag; /* of the key as it is */
+    char random[33];
     char dir_and_stem[KEY_BYTES];
     pst_str key; /* of this round */
     pst_str keys[S3_ROUNDS];
@@ -401,6 +402,9 @@ static void start(struct race *race, enum phase phase)
     race->group->is_tidying = phase == ABORTING || phase == REMOVING;
     for (uint32_t i = 0; i < S3_RACERS; i++) {
         struct racer *racer = &race->racers[i];
+        /* Other bytes in each round: the winner's etag must not be the one that was there. */
+        snprintf(racer->body, sizeof(racer->body), "%s phase %d round %" PRIu32 " writer %" PRIu32,
+                 race->random, phase == SETTING_UP, race->round, i);
         racer->iov = (pst_iov){racer->body, strlen(racer->body)};
     }
     s3_group_start(race->group);
@@ -418,13 +422,12 @@ static pst_rc name_keys(struct race *race, pst_str key)
         return rc;
     for (size_t i = 0; i < sizeof(random); i++)
         snprintf(text + 2 * i, 3, "%02x", random[i]);
+    memcpy(race->random, text, sizeof(text));
     if (dir + sizeof(STEM) + sizeof(text) + 2 > S3_KEY_MAX)
         dir = 0;
     if (dir > 0)
         memcpy(race->dir_and_stem, key.ptr, dir);
     snprintf(race->dir_and_stem + dir, sizeof(race->dir_and_stem) - dir, STEM "%s-", text);
-    for (uint32_t i = 0; i < S3_RACERS; i++)
-        snprintf(race->racers[i].body, sizeof(race->racers[i].body), "%s writer %" PRIu32, text, i);
     return PST_OK;
 }
 

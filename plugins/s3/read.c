@@ -7,7 +7,8 @@
  *
  * What may come instead of a 206 with the right range:
  *
- *     416        nothing lies there: OK with no bytes, if the object's size agrees; the empty object too
+ *     416        nothing lies there: OK with no bytes, if the object's size agrees; the empty object too.
+ *                One HEAD asks for the etag, which few stores put into a 416
  *     200        the whole object. Wanted when sums are (a ranged reply carries none); else the store
  *                ignores ranges, or the range was all of it. Taken when the read begins at 0: as much as
  *                was asked for, then the transfer is ended. Else an error: no bytes are guessed.
@@ -65,6 +66,12 @@ static int parse_range(pst_str text, uint64_t *first, uint64_t *last, uint64_t *
            s3_parse_u64(pst_str_of(dash + 1, (size_t)(slash - dash - 1)), last);
 }
 
+/* Did the caller bring memory? */
+static int has_dst(const pst_read_args *args)
+{
+    return PST_HAS(pst_read_args, args, n_dst) && args->n_dst > 0;
+}
+
 static pst_rc lost(struct s3_request *request, const char *why, pst_str value)
 {
     return s3_fail(request->err, PST_E_DATA_LOSS, "%s: '%.*s'", why,
@@ -117,6 +124,16 @@ static pst_rc check_whole(struct s3_request *request, const pst_http_head *head,
     return PST_OK;
 }
 
+/* Some stores compare etags loosely, without quotes or in part. */
+static pst_rc check_match(struct s3_request *request)
+{
+    const pst_read_args *args = s3_call_of(request->op)->args;
+    const pst_read_result *result = s3_call_of(request->op)->result;
+    if (args->if_match.len == 0 || result->etag.len == 0 || s3_str_eq(args->if_match, result->etag))
+        return PST_OK;
+    return s3_fail(request->err, PST_E_PRECONDITION, "the object's etag is another one");
+}
+
 static pst_rc take_head(struct s3_request *request, const pst_http_head *head, struct read *r)
 {
     pst_read_result *result = s3_call_of(request->op)->result;
@@ -127,11 +144,12 @@ static pst_rc take_head(struct s3_request *request, const pst_http_head *head, s
     if (rc != PST_OK)
         return rc;
     result->etag = s3_keep_etag(request->op, etag, &result->etag_strength);
-    result->version = s3_keep(request->op, version);
-    if ((etag.len > 0 && !result->etag.ptr) || (version.len > 0 && !result->version.ptr))
+    const pst_str kept = s3_keep(request->op, version);
+    S3_SET(pst_read_result, result, version, kept);
+    if ((etag.len > 0 && !result->etag.ptr) || (version.len > 0 && !kept.ptr))
         return s3_fail(request->err, PST_E_NO_MEMORY, "out of memory");
     r->has_head = 1;
-    return PST_OK;
+    return check_match(request);
 }
 
 /* Memory for what is coming, of the host. */
@@ -220,7 +238,7 @@ static int32_t on_accept(struct s3_request *request, const pst_http_head *head,
         r->is_enough = 1; /* of unknown length */
         return PST_E_CANCELLED;
     }
-    int32_t answer = args->n_dst > 0 ? use_dst(args, grant) : ask_for_memory(request, r, grant);
+    int32_t answer = has_dst(args) ? use_dst(args, grant) : ask_for_memory(request, r, grant);
     if (answer != PST_HTTP_TAKE)
         return answer;
     /* The body must not run over what was asked for into the room that the host keeps for the rest. */
@@ -231,34 +249,76 @@ static int32_t on_accept(struct s3_request *request, const pst_http_head *head,
     return PST_HTTP_TAKE;
 }
 
-/* Nothing lies at that offset: what does the store say of the object? */
+static void end(pst_op *op, pst_rc rc)
+{
+    struct read *r = s3_call_of(op)->state;
+    int was = PARKED;
+    r->rc = rc;
+    if (!atomic_compare_exchange_strong(&r->parking, &was, ENDED_WHILE_PARKED))
+        s3_complete(op, rc);
+}
+
+/* Nothing is read: the object ends at or before that offset. */
+static pst_rc end_empty(struct s3_request *request, const pst_http_reply *reply, uint64_t size)
+{
+    const pst_read_args *args = s3_call_of(request->op)->args;
+    pst_read_result *result = s3_call_of(request->op)->result;
+    uint64_t offset = args->flags & PST_READ_SUFFIX ? 0 : args->offset;
+    if (size != PST_UNKNOWN && size > offset) {
+        (void)s3_fail(request->err, PST_E_UNAVAILABLE,
+                      "the store refuses a range at %" PRIu64 " of an object of %" PRIu64 " bytes",
+                      offset, size);
+        request->err->flags |= PST_ERR_RETRYABLE; /* it may have been replaced just now */
+        return PST_E_UNAVAILABLE;
+    }
+    result->n_read = 0;
+    result->object_size = size;
+    result->etag = s3_keep_etag(request->op, s3_header(reply->headers, reply->n_headers, "etag"),
+                                &result->etag_strength);
+    S3_SET(pst_read_result, result, version,
+           s3_keep(request->op, s3_header(reply->headers, reply->n_headers, "x-amz-version-id")));
+    return check_match(request);
+}
+
+static void on_head(struct s3_request *request, pst_rc rc, const pst_http_reply *reply)
+{
+    uint64_t size = PST_UNKNOWN;
+    if (rc == PST_OK) {
+        (void)s3_parse_u64(s3_header(reply->headers, reply->n_headers, "content-length"), &size);
+        rc = end_empty(request, reply, size);
+    }
+    end(request->op, rc);
+}
+
+/* Which content is it that is empty? A 416 often names no etag. */
+static pst_rc ask_for_head(struct s3_request *request)
+{
+    const pst_read_args *args = s3_call_of(request->op)->args;
+    s3_request_init(request, request->store, request->op, "HEAD", args->key);
+    if (args->version.len > 0)
+        s3_request_param(request, "versionId", args->version);
+    s3_request_header(request, "if-match", args->if_match);
+    s3_sse_c_headers(request, 0);
+    request->done = on_head;
+    return s3_request_send(request);
+}
+
+/* 416: nothing lies at that offset. What does the store say of the object? */
 static pst_rc end_unsatisfiable(struct s3_request *request, const pst_http_reply *reply)
 {
-    struct s3_call *call = s3_call_of(request->op);
-    const pst_read_args *args = call->args;
-    pst_read_result *result = call->result;
     static const pst_str tag = {"<ActualObjectSize>", 18};
     pst_str text = s3_header(reply->headers, reply->n_headers, "content-range");
     uint64_t first, last, size = PST_UNKNOWN;
     if (!parse_range(text, &first, &last, &size) && reply->body.len > 0) {
         const char *at = memmem(reply->body.ptr, reply->body.len, tag.ptr, tag.len);
-        const char *end = reply->body.ptr + reply->body.len;
-        const char *close = at ? memchr(at + 1, '<', (size_t)(end - at - 1)) : NULL;
+        const char *end_of_body = reply->body.ptr + reply->body.len;
+        const char *close = at ? memchr(at + 1, '<', (size_t)(end_of_body - at - 1)) : NULL;
         if (close)
             (void)s3_parse_u64(pst_str_of(at + tag.len, (size_t)(close - at) - tag.len), &size);
     }
-    uint64_t offset = args->flags & PST_READ_SUFFIX ? 0 : args->offset;
-    if (size != PST_UNKNOWN && size > offset)
-        return s3_fail(request->err, PST_E_IO,
-                       "the store refuses a range at %" PRIu64 " of an object of %" PRIu64 " bytes",
-                       offset, size);
-    result->n_read = 0;
-    result->object_size = size;
-    pst_str etag = s3_header(reply->headers, reply->n_headers, "etag");
-    result->etag = s3_keep_etag(request->op, etag, &result->etag_strength);
-    result->version = s3_keep(request->op,
-                              s3_header(reply->headers, reply->n_headers, "x-amz-version-id"));
-    return PST_OK;
+    if (s3_header(reply->headers, reply->n_headers, "etag").len == 0)
+        return ask_for_head(request);
+    return end_empty(request, reply, size);
 }
 
 static pst_rc end_taken(struct s3_request *request, const pst_http_reply *reply, struct read *r)
@@ -291,10 +351,8 @@ static void on_done(struct s3_request *request, pst_rc rc, const pst_http_reply 
         rc = end_taken(request, reply, r);
     else if (reply && reply->status == 416)
         rc = end_unsatisfiable(request, reply);
-    int was = PARKED;
-    r->rc = rc;
-    if (!atomic_compare_exchange_strong(&r->parking, &was, ENDED_WHILE_PARKED))
-        s3_complete(request->op, rc);
+    if (rc != PST_PENDING)
+        end(request->op, rc);
 }
 
 void s3_dst_ready(pst_backend *store, pst_op *op)
@@ -337,7 +395,7 @@ pst_rc s3_read(pst_backend *store, pst_op *op, const pst_read_args *args, pst_re
     if (is_suffix) {
         s3_request_headerf(request, "range", "bytes=-%" PRIu64,
                            args->length < OFFSET_MAX ? args->length : OFFSET_MAX);
-    } else if ((args->flags & PST_READ_SUMS) && args->offset == 0 && args->n_dst == 0) {
+    } else if ((args->flags & PST_READ_SUMS) && args->offset == 0 && !has_dst(args)) {
         s3_request_header(request, "x-amz-checksum-mode", PST_STR("ENABLED"));
     } else {
         uint64_t offset = args->offset < OFFSET_MAX ? args->offset : OFFSET_MAX;

@@ -39,6 +39,11 @@ static pst_str version_of(const pst_remove_args *args, size_t i)
     return args->versions ? args->versions[i] : pst_str_of(NULL, 0);
 }
 
+static pst_str if_match_of(const pst_remove_args *args)
+{
+    return S3_GET(pst_remove_args, args, if_match);
+}
+
 static void settle(pst_op *op, size_t i, pst_rc rc, const pst_error *err)
 {
     pst_remove_result *result = s3_call_of(op)->result;
@@ -90,11 +95,11 @@ static void on_one(struct s3_request *request, pst_rc rc, const pst_http_reply *
     const pst_remove_args *args = s3_call_of(op)->args;
     struct removal *r = s3_call_of(op)->state;
     (void)reply;
-    if (rc != PST_OK && args->if_match.len > 0 && s3_look_is_due(op, rc)) {
+    if (rc != PST_OK && if_match_of(args).len > 0 && s3_look_is_due(op, rc)) {
         op->err->code = rc;
         r->look.key = args->keys[0];
         r->look.size = PST_UNKNOWN;
-        r->look.etag = args->if_match;
+        r->look.etag = if_match_of(args);
         r->look.found = on_found;
         s3_look(&r->look, request->store, op);
         return;
@@ -118,8 +123,8 @@ static pst_rc remove_one(pst_backend *store, pst_op *op, const pst_remove_args *
     fill_delete(request, args, 0);
     request->done = on_one;
     pst_rc rc = PST_OK;
-    if (args->if_match.len > 0) {
-        s3_request_header(request, "if-match", args->if_match);
+    if (if_match_of(args).len > 0) {
+        s3_request_header(request, "if-match", if_match_of(args));
         request->flags |= S3_IS_CONDITIONAL;
         s3_call_of(op)->go_on = go_on;
         rc = s3_probe_need(store->probe, op, S3_DELETE_MATCH, args->keys[0]);
@@ -360,7 +365,7 @@ pst_rc s3_remove(pst_backend *store, pst_op *op, const pst_remove_args *args,
                  pst_remove_result *result)
 {
     struct s3_call *call = s3_call_of(op);
-    if (args->if_match.len > 0 && args->n_keys != 1)
+    if (if_match_of(args).len > 0 && args->n_keys != 1)
         return s3_fail(op->err, PST_E_INVALID, "if_match needs exactly one key");
     if (args->n_keys == 0)
         return PST_OK;

@@ -133,7 +133,9 @@ static pst_rc ask_for_parts(struct s3_request *request)
     const struct stat_state *s = call->state;
     s3_request_init(request, request->store, request->op, "GET", args->key);
     s3_request_param(request, "attributes", PST_STR(""));
-    pst_str version = args->version.len > 0 ? args->version : out->version;
+    pst_str version = S3_GET(pst_stat_args, args, version);
+    if (version.len == 0)
+        version = out->version;
     if (version.len > 0)
         s3_request_param(request, "versionId", version);
     s3_request_header(request, "x-amz-object-attributes", PST_STR("ObjectParts"));
@@ -208,8 +210,9 @@ pst_rc s3_stat(pst_backend *store, pst_op *op, const pst_stat_args *args, pst_at
     call->result = result;
     call->state = s;
     s3_request_init(request, store, op, "HEAD", args->key);
-    if (args->version.len > 0)
-        s3_request_param(request, "versionId", args->version);
+    const pst_str version = S3_GET(pst_stat_args, args, version);
+    if (version.len > 0)
+        s3_request_param(request, "versionId", version);
     if (args->flags & PST_STAT_SUMS)
         s3_request_header(request, "x-amz-checksum-mode", PST_STR("ENABLED"));
     s3_sse_c_headers(request, 0);

@@ -113,7 +113,7 @@ static void give(pst_op *op, pst_str etag, uint32_t strength, pst_str version, u
     pst_put_result *result = s3_call_of(op)->result;
     result->etag = etag;
     result->etag_strength = strength;
-    result->version = version;
+    S3_SET(pst_put_result, result, version, version);
     result->size = size;
 }
 
@@ -203,9 +203,14 @@ static void on_complete(struct s3_request *request, pst_rc rc, const pst_http_re
     if (rc == PST_OK) {
         pst_str body = s3_skip_blanks(reply->body);
         const struct s3_xml handler = {.end = on_element, .ctx = request};
-        if (s3_problem_parse(body, &problem)) {
+        if (s3_problem_parse(body, &problem))
             rc = s3_error_from_document(request, &problem, reply);
-        } else if (s3_xml_parse(body, &handler) != PST_OK || c->etag.len == 0) {
+        else
+            rc = s3_xml_parse(body, &handler);
+        if (rc == PST_E_NO_MEMORY) { /* it is committed: the next attempt finds that out */
+            (void)s3_fail(op->err, rc, "out of memory");
+            op->err->flags |= PST_ERR_MAYBE_APPLIED;
+        } else if (problem.code[0] == '\0' && (rc != PST_OK || c->etag.len == 0)) {
             rc = s3_fail(op->err, PST_E_UNAVAILABLE,
                          "the store did not say what became of the commit");
             op->err->flags |= PST_ERR_RETRYABLE | PST_ERR_MAYBE_APPLIED;
