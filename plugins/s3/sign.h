@@ -41,15 +41,15 @@ void s3_signer_init(struct s3_signer *signer, const pst_host *host, const pst_cr
 void s3_signer_fini(struct s3_signer *signer); /* wipes the key */
 
 /* Bytes of scratch memory that s3_sign and s3_sign_authorization need at most. */
-size_t s3_sign_room(const struct s3_signing *signing);
+size_t s3_sign_room(const struct s3_signing *in);
 
 /* Write the 64 digits of the signature. `scratch`: s3_sign_room bytes. Errors: those of crypto/1. */
-pst_rc s3_sign(struct s3_signer *signer, const struct s3_signing *signing, char *scratch,
+pst_rc s3_sign(struct s3_signer *signer, const struct s3_signing *in, char *scratch,
                char signature[S3_SIGNATURE_SIZE]);
 
 /* Sign, and make the value of the header "authorization" in `scratch`. */
-pst_rc s3_sign_authorization(struct s3_signer *signer, const struct s3_signing *signing,
-                             char *scratch, pst_str *value);
+pst_rc s3_sign_authorization(struct s3_signer *signer, const struct s3_signing *in, char *scratch,
+                             pst_str *value);
 
 /* Write a time since 1970 as SigV4 wants it, UTC. */
 void s3_sign_date(int64_t unix_s, char out[S3_DATE_SIZE]);
@@ -58,7 +58,7 @@ void s3_sign_date(int64_t unix_s, char out[S3_DATE_SIZE]);
 char *s3_hex(char *out, const uint8_t *bytes, size_t n);
 
 /* "AKID/20130524/us-east-1/s3/aws4_request", and "host;range;x-amz-date". Return the end. */
-char *s3_sign_credential(char *out, const struct s3_signing *signing);
-char *s3_sign_names(char *out, const struct s3_signing *signing);
+char *s3_sign_credential(char *out, const struct s3_signing *in);
+char *s3_sign_names(char *out, const struct s3_signing *in);
 
 #endif
