@@ -50,7 +50,7 @@ pst_rc s3_cred_web_identity(struct s3_cred_job *job, const char *role_arn, const
                             const char *session_name, pst_str region, struct s3_secrets *out);
 pst_rc s3_cred_profile(struct s3_cred_job *job, const char *name, int is_named,
                        struct s3_secrets *out);
-pst_rc s3_cred_process(struct s3_cred_job *job, pst_str command, const char *what,
+pst_rc s3_cred_process(struct s3_cred_job *job, pst_str command, const char *profile,
                        struct s3_secrets *out);
 pst_rc s3_cred_container(struct s3_cred_job *job, struct s3_secrets *out);
 pst_rc s3_cred_imds(struct s3_cred_job *job, struct s3_secrets *out);

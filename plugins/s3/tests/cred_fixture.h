@@ -103,7 +103,7 @@ void cred_asker_fini(struct cred_asker *a);
 
 /* Ask once and expect this access key, or this error with all of the texts in its message. */
 void expect_key(struct cred_case *c, const char *access_key, const char *token);
-void expect_error(struct cred_case *c, pst_rc rc, const char *const *texts);
+void expect_error(struct cred_case *c, pst_rc rc, const char *const *wanted);
 #define EXPECT_ERROR(c, rc, ...) expect_error(c, rc, (const char *const[]){__VA_ARGS__, NULL})
 
 /* A time so many seconds from now, as "2026-11-21T16:15:12Z"; in one of four buffers. */

@@ -12,8 +12,8 @@
 
 #define OPEN(c, ...) cred_case_open(c, (const char *const[]){__VA_ARGS__, NULL})
 #define CONTAINER "container_credentials_full_uri=http://127.0.0.1:1/keys"
+#define ENV_CONTAINER "env:" CONTAINER
 #define CONTAINER_GET "GET http://127.0.0.1:1/keys"
-#define IMDS "http://169.254.169.254"
 
 enum { HOUR_S = 3600, CROWD = 64 };
 
@@ -39,7 +39,7 @@ static void test_cred__given_keys_are_there_at_once_and_ask_nobody(void **state)
     struct cred_asker a;
 
     START(c, "access_key_id=AKID", "secret_access_key=hush", "session_token=tok",
-          "env:profile=missing", "env:" CONTAINER);
+          "env:profile=missing", ENV_CONTAINER);
     assert_int_equal(cred_ask(c, &a, 0), PST_OK);
     assert_string_equal(a.identity->access_key, "AKID");
     assert_string_equal(a.identity->secret_key, "hush");
@@ -119,7 +119,7 @@ static void test_cred__a_configured_source_that_fails_is_not_passed_over(void **
     struct cred_case *c = *state;
 
     cred_case_answer(c, "GET http://127.0.0.1:1/keys", 200, json_keys(c, "CONTAINER", HOUR_S));
-    START(c, "env:profile=missing", "env:" CONTAINER);
+    START(c, "env:profile=missing", ENV_CONTAINER);
     EXPECT_ERROR(c, PST_E_UNAUTHENTICATED, "profile 'missing'", "/.aws/credentials");
     assert_int_equal(cred_case_n_sent(c), 0);
 }
@@ -129,7 +129,7 @@ static void test_cred__a_container_goes_before_the_instance(void **state)
     struct cred_case *c = *state;
 
     cred_case_answer(c, CONTAINER_GET, 200, json_keys(c, "CONTAINER", HOUR_S));
-    START(c, "env:" CONTAINER);
+    START(c, ENV_CONTAINER);
     expect_key(c, "CONTAINER", "TOKEN-CONTAINER");
     assert_int_equal(cred_case_n_sent(c), 1);
 }
@@ -143,7 +143,7 @@ static void test_cred__nothing_set_up_names_every_source_and_the_way_out(void **
                  "no credentials: tried options: ", "environment: AWS_ACCESS_KEY_ID is not set",
                  "web identity: AWS_WEB_IDENTITY_TOKEN_FILE is not set",
                  "profile: no 'default' in ", "container: AWS_CONTAINER_CREDENTIALS_",
-                 "EC2 metadata: " IMDS " does not answer", "option anonymous");
+                 "EC2 metadata: http://169.254.169.254 does not answer", "option anonymous");
     assert_int_equal(cred_case_n_sent(c), 2); /* two tries */
     assert_int_equal(c->sent[0].is_direct, PST_HTTP_NO_PROXY);
 }
