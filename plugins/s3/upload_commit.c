@@ -134,13 +134,20 @@ static pst_rc settle(pst_op *op, const struct commit *c, pst_str etag, uint32_t 
     return PST_OK;
 }
 
+/* NoSuchUpload; or InvalidPart, which MinIO answers while it carries out the commit before, and after that
+ * one was cut off in the middle. */
+static int is_upload_gone(pst_rc rc)
+{
+    return rc == PST_E_NOT_FOUND || rc == PST_E_DATA_LOSS;
+}
+
 static void on_found(pst_op *op, const struct s3_look *look, const pst_put_result *now)
 {
     const struct commit *c = s3_call_of(op)->state;
     pst_rc rc = c->rc;
     if (look->verdict == S3_LOOK_OURS)
         rc = settle(op, c, now->etag, now->etag_strength, now->version, now->size);
-    else if (look->verdict != S3_LOOK_UNCLEAR && rc != PST_E_NOT_FOUND)
+    else if (look->verdict != S3_LOOK_UNCLEAR && !is_upload_gone(rc))
         op->err->flags &= ~PST_ERR_MAYBE_APPLIED; /* the upload is still there to be committed */
     else
         op->err->flags |= PST_ERR_MAYBE_APPLIED;
@@ -152,7 +159,7 @@ static int is_in_doubt(struct commit *c, const pst_op *op, pst_rc rc)
 {
     pst_upload *upload = c->upload;
     int is_lost = (op->err->flags & PST_ERR_MAYBE_APPLIED) || rc == PST_E_CANCELLED;
-    int is_echo = rc == PST_E_NOT_FOUND || rc == PST_E_PRECONDITION || rc == PST_E_EXISTS;
+    int is_echo = is_upload_gone(rc) || rc == PST_E_PRECONDITION || rc == PST_E_EXISTS;
     pthread_mutex_lock(&upload->mutex);
     int was = upload->locked.is_in_doubt;
     upload->locked.is_in_doubt |= is_lost;
