@@ -15,8 +15,8 @@
  * number of operations done is printed now and then for them, and at the end one line of totals in JSON.
  *
  * Exit 0: every answer was right. 1: one was not, it is on stderr. Uploads that failed are aborted by their
- * writers; those whose abort failed as well are counted, and removed by pst_cleanup once the network is
- * whole, which standard input tells. */
+ * writers; what is left of them all the same is removed by pst_cleanup once the network is whole, which
+ * standard input tells. */
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -36,7 +36,7 @@ enum {
     CODES = 32,
     KEY_MAX = 512,
     PAST = 64,
-    LEFT_MAX = 64 /* as many uploads may resist their abort, for each thread */
+    SUSPECTS_MAX = 256 /* uploads that fail, for each thread */
 };
 #define SMALL_MAX ((size_t)200000)
 #define PART_BYTES ((size_t)5 << 20)
@@ -65,8 +65,9 @@ struct worker {
     uint64_t random, last_version;
     char *body; /* of LARGE_MAX */
     struct slot slots[SLOTS];
-    char left[LEFT_MAX][KEY_MAX]; /* keys of uploads whose abort failed */
-    size_t n_ok, n_maybe, n_left;
+    char suspects[SUSPECTS_MAX][KEY_MAX]; /* keys of uploads that failed */
+    size_t n_ok, n_maybe, n_suspects;
+    size_t n_left;          /* uploads whose abort failed as well */
     size_t n_failed[CODES]; /* by code, negated */
     const char *what;
     pst_error err;
@@ -280,6 +281,14 @@ static int wrong(struct worker *w, const struct slot *slot, const char *why)
     return 0;
 }
 
+/* A commit whose connection is cut can leave MinIO with neither the object nor all parts of the upload;
+ * the next one is then told so. */
+static int is_broken_commit(const pst_error *err)
+{
+    return err->code == PST_E_DATA_LOSS && (err->flags & PST_ERR_MAYBE_APPLIED) &&
+           strcmp(err->provider_code, "InvalidPart") == 0;
+}
+
 /* Counts the answer. 1: go on with it; 0: it failed in a way that broken networks explain, or wrongly.
  * `also`: a code that is right as things are, 0 if there is none. */
 static int judge(struct worker *w, const struct slot *slot, pst_rc rc, pst_rc also)
@@ -295,7 +304,8 @@ static int judge(struct worker *w, const struct slot *slot, pst_rc rc, pst_rc al
         return wrong(w, slot, "the error is not one line about its code");
     if (secret && strstr(w->err.message, secret))
         return wrong(w, slot, "the secret key is in the message");
-    if (rc != PST_E_UNAVAILABLE && rc != PST_E_DEADLINE && rc != PST_E_THROTTLED)
+    if (rc != PST_E_UNAVAILABLE && rc != PST_E_DEADLINE && rc != PST_E_THROTTLED &&
+        !is_broken_commit(&w->err))
         return wrong(w, slot, "no broken network explains this code");
     return 0;
 }
@@ -372,6 +382,8 @@ static void do_upload(struct worker *w, struct slot *slot)
     pst_rc rc = pst_writer_open(w->store, key_of(slot), &options, &call, &writer, &w->err);
     if (rc == PST_OK)
         rc = write_parts(w, writer, version_bytes(v));
+    if (rc != PST_OK && w->n_suspects < SUSPECTS_MAX)
+        memcpy(w->suspects[w->n_suspects++], slot->key, KEY_MAX);
     if (!judge(w, slot, rc, PST_OK) && writer) {
         /* It knows more than the failure did: nothing is left, or all of it is there. */
         pst_rc cancelled = pst_writer_cancel(writer, &cancel_err);
@@ -380,10 +392,8 @@ static void do_upload(struct worker *w, struct slot *slot)
             w->err.flags &= ~PST_ERR_MAYBE_APPLIED;
         else if (cancelled == PST_E_INVALID)
             rc = PST_OK;
-        else if (w->n_left == LEFT_MAX)
-            wrong(w, slot, "too many uploads cannot be aborted");
         else
-            memcpy(w->left[w->n_left++], slot->key, KEY_MAX);
+            w->n_left++;
     }
     pst_writer_free(writer);
     settle(w, slot, v, rc);
@@ -599,19 +609,20 @@ static void tell(const struct worker *workers, size_t n, pst_context *context, u
            stats.abandoned_ops);
 }
 
-/* Remove the uploads that were left behind. By their very keys: a MinIO that was restarted has forgotten
- * those of which it is not told the key. */
+/* Remove the uploads that were left behind: where the abort failed, or the reply that named the upload was
+ * lost. By their very keys, since MinIO does not list by a mere prefix. */
 static pst_rc clean(pst_store *store, const struct worker *workers, size_t n, uint64_t *n_removed,
                     pst_error *err)
 {
     uint64_t n_now = 0, n_bytes = 0;
-    pst_rc rc = pst_cleanup(store, prefix, 0, 0, NULL, n_removed, &n_bytes, err);
+    pst_rc rc = PST_OK;
 
-    for (size_t i = 0; i < n && rc == PST_OK; i++)
-        for (size_t k = 0; k < workers[i].n_left && rc == PST_OK; k++) {
-            pst_str key = pst_str_of(workers[i].left[k], strlen(workers[i].left[k]));
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < workers[i].n_suspects && rc == PST_OK; k++) {
+            const char *key = workers[i].suspects[k];
 
-            rc = pst_cleanup(store, key, 0, 0, NULL, &n_now, &n_bytes, err);
+            rc = pst_cleanup(store, pst_str_of(key, strlen(key)), 0, 0, NULL, &n_now, &n_bytes,
+                             err);
             *n_removed += n_now;
         }
     return rc;
