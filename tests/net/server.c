@@ -325,5 +325,9 @@ uint16_t server_port(const struct server *s)
 
 unsigned server_connections(const struct server *s)
 {
-    return s->n_connections;
+    struct server *server = (struct server *)(uintptr_t)s;
+    pthread_mutex_lock(&server->mutex);
+    const unsigned n = server->n_connections;
+    pthread_mutex_unlock(&server->mutex);
+    return n;
 }

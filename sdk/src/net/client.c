@@ -10,6 +10,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* Transfers on a loop above which the next loop is taken. */
 #define LOADED 32u
@@ -58,6 +59,7 @@ void pst_client_unref(struct pst_http_client *client)
     if (atomic_fetch_sub_explicit(&client->refs, 1, memory_order_acq_rel) != 1)
         return;
     pst_settings_fini(&client->settings);
+    free(client->locked.sockets);
     pthread_mutex_destroy(&client->mutex);
     free(client);
 }
@@ -145,14 +147,65 @@ static void http_resume(pst_http_client *client, uint64_t id)
     signal_id(client, id, 0);
 }
 
+/* Whether the socket is still open: libcurl does not tell of every one that it closes. */
+static int is_open(const struct pst_socket *socket)
+{
+    struct stat st;
+    return fstat(socket->fd, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_ino == socket->inode;
+}
+
+static void drop_closed_locked(struct pst_http_client *client)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < client->locked.n_sockets; i++) {
+        if (is_open(&client->locked.sockets[i]))
+            client->locked.sockets[n++] = client->locked.sockets[i];
+    }
+    client->locked.n_sockets = n;
+}
+
+static int have_room_locked(struct pst_http_client *client)
+{
+    if (client->locked.n_sockets < client->locked.socket_room)
+        return 1;
+    drop_closed_locked(client);
+    if (client->locked.n_sockets < client->locked.socket_room / 2)
+        return 1;
+    const uint32_t room = client->locked.socket_room ? client->locked.socket_room * 2 : 16;
+    struct pst_socket *sockets = reallocarray(client->locked.sockets, room,
+                                              sizeof(*client->locked.sockets));
+    if (!sockets)
+        return client->locked.n_sockets < client->locked.socket_room;
+    client->locked.sockets = sockets;
+    client->locked.socket_room = room;
+    return 1;
+}
+
+void pst_client_note_socket(struct pst_http_client *client, int fd)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return;
+    pthread_mutex_lock(&client->mutex);
+    if (have_room_locked(client))
+        client->locked.sockets[client->locked.n_sockets++] = (struct pst_socket){
+            .fd = fd, .inode = st.st_ino};
+    pthread_mutex_unlock(&client->mutex);
+}
+
 static void http_stats(pst_http_client *client, pst_http_stats *out)
 {
+    if (PST_HAS(pst_http_stats, out, n_open)) {
+        pthread_mutex_lock(&client->mutex);
+        drop_closed_locked(client);
+        out->n_open = client->locked.n_sockets;
+        pthread_mutex_unlock(&client->mutex);
+    }
 #define FILL(member)                                                                               \
     do {                                                                                           \
         if (PST_HAS(pst_http_stats, out, member))                                                  \
             out->member = atomic_load_explicit(&client->member, memory_order_relaxed);             \
     } while (0)
-    FILL(n_open);
     FILL(requests);
     FILL(opened);
     FILL(reused);

@@ -46,16 +46,22 @@ struct pst_net_instance {
     struct pst_loop *loops[PST_LOOPS_MAX];
 };
 
+struct pst_socket {
+    int fd;
+    uint64_t inode; /* another file may have the number by now */
+};
+
 struct pst_http_client {
-    atomic_uint refs; /* its owner, each lane, each open connection */
+    atomic_uint refs; /* its owner, each lane */
     struct pst_net_instance *instance;
     struct pst_net_settings settings;
     uint32_t first_loop, n_loops; /* that it may use, from first_loop on, around the end */
     pthread_mutex_t mutex;
     struct {
         struct pst_lane *lanes[PST_LOOPS_MAX];
+        struct pst_socket *sockets; /* opened, and perhaps closed since */
+        uint32_t n_sockets, socket_room;
     } locked;
-    atomic_uint n_open;
     atomic_uint_fast64_t requests, opened, reused, name_ns, connect_ns, tls_ns;
     atomic_uint_fast64_t bytes_sent, bytes_received;
 };
@@ -216,6 +222,8 @@ pst_rc pst_net_fail(pst_error *err, pst_rc rc, const char *message);
 /* ---- client.c ---- */
 void pst_client_ref(struct pst_http_client *client);
 void pst_client_unref(struct pst_http_client *client);
+/* Remember a socket that was opened for it. */
+void pst_client_note_socket(struct pst_http_client *client, int fd);
 
 /* ---- request.c ---- */
 /* Check and copy a request. Errors: INVALID, NO_MEMORY. */

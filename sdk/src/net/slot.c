@@ -5,14 +5,13 @@
  * from the URL, so that libcurl parses nothing but "http://host:port/" and sends the rest byte by byte.
  * A proxy for plain http is the exception: there the request line holds the whole URL.
  *
- * Sockets are opened and closed here, close-on-exec, and counted for their client. */
+ * Sockets are opened here, close-on-exec. */
 #include "net/net.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 /* How long a server may think about "Expect: 100-continue" before the body goes anyway. */
 #define EXPECT_WAIT_MS 500L
@@ -24,24 +23,14 @@ enum kind {
     KIND_UPLOAD, /* any other body, through pst_send_read */
 };
 
-static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+static curl_socket_t open_socket(void *client, curlsocktype purpose, struct curl_sockaddr *address)
 {
-    struct pst_http_client *client = arg;
     (void)purpose;
     int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
     if (fd < 0)
         return CURL_SOCKET_BAD;
-    pst_client_ref(client);
-    atomic_fetch_add_explicit(&client->n_open, 1, memory_order_relaxed);
+    pst_client_note_socket(client, fd);
     return fd;
-}
-
-static int close_socket(void *arg, curl_socket_t fd)
-{
-    struct pst_http_client *client = arg;
-    atomic_fetch_sub_explicit(&client->n_open, 1, memory_order_relaxed);
-    pst_client_unref(client);
-    return close(fd);
 }
 
 /* libcurl tells of a TCP connection only when TLS is through as well. */
@@ -74,8 +63,6 @@ static int set_up(struct pst_slot *slot)
     SET(SEEKDATA, (void *)slot);
     SET(OPENSOCKETFUNCTION, open_socket);
     SET(OPENSOCKETDATA, (void *)client);
-    SET(CLOSESOCKETFUNCTION, close_socket);
-    SET(CLOSESOCKETDATA, (void *)client);
     SET(EXPECT_100_TIMEOUT_MS, EXPECT_WAIT_MS);
     SET(SSL_CTX_FUNCTION, note_tls);
     SET(SSL_CTX_DATA, (void *)slot);
