@@ -73,6 +73,12 @@ static uint64_t take_turn(struct s3_request *r)
     return not_before_ns;
 }
 
+/* Signed with a session of the bucket (cred_session.c), which no other bucket knows. */
+static int is_express(const struct s3_request *r)
+{
+    return r->store->config->is_directory && s3_str_is(r->bucket, r->store->bucket);
+}
+
 static int is_virtual(const struct s3_request *r, int is_tls)
 {
     const struct s3_config *config = r->store->config;
@@ -96,7 +102,8 @@ static void put_url(struct attempt *a)
     char *begin = a->at, *at = a->at;
 
     if (s3_endpoints_are_implied(endpoints)) /* it moves when the region is corrected */
-        host = pst_str_of(aws, s3_aws_host(r->own.region, aws));
+        host = pst_str_of(aws, is_express(r) ? s3_express_host(r->bucket, r->own.region, aws)
+                                             : s3_aws_host(r->own.region, aws));
     at = s3_write(at, server->scheme);
     at = s3_write(at, PST_STR("://"));
     char *host_at = at;
@@ -243,7 +250,9 @@ static void put_headers(struct attempt *a)
     add_header(a, PST_STR("x-amz-content-sha256"), a->signing.payload);
     add_header(a, PST_STR("x-amz-date"), pst_str_of(a->date, S3_DATE_SIZE - 1));
     if (r->own.identity->session_token)
-        add_header(a, PST_STR("x-amz-security-token"), s3_str(r->own.identity->session_token));
+        add_header(
+            a, is_express(r) ? PST_STR("x-amz-s3session-token") : PST_STR("x-amz-security-token"),
+            s3_str(r->own.identity->session_token));
 }
 
 /* Those that SigV4 demands. Others may be changed on the way by what stands between. */
@@ -322,7 +331,8 @@ static pst_rc presign(struct attempt *a, pst_kv *params, size_t n)
         a->at = s3_sign_names(end, &a->signing);
         params[n - 1].value.len = (size_t)(a->at - end);
         if (r->own.identity->session_token)
-            params[n++] = (pst_kv){PST_STR("X-Amz-Security-Token"),
+            params[n++] = (pst_kv){is_express(r) ? PST_STR("X-Amz-S3session-Token")
+                                                 : PST_STR("X-Amz-Security-Token"),
                                    s3_str(r->own.identity->session_token)};
         if (config->request_payer[0])
             params[n++] = (pst_kv){PST_STR("x-amz-request-payer"), s3_str(config->request_payer)};
@@ -417,7 +427,7 @@ static pst_rc make(struct attempt *a, char *text)
     a->is_signed = r->own.identity != NULL;
     a->signing.identity = r->own.identity;
     a->signing.region = r->own.region;
-    a->signing.service = "s3";
+    a->signing.service = is_express(r) ? "s3express" : "s3";
     a->signing.method = s3_str(r->method);
     a->signing.date = a->date;
     s3_sign_date((int64_t)(s3_clock_ns(CLOCK_REALTIME) / 1000000000) +

@@ -158,7 +158,7 @@ static pst_rc check(const struct s3_config *c, pst_error *err)
 pst_rc s3_config_new(const pst_host *host, const pst_open_args *args, struct s3_config **out,
                      pst_error *err)
 {
-    size_t n_bytes = sizeof(struct s3_config);
+    size_t n_bytes = sizeof(struct s3_config) + args->authority.len + 1;
     pst_rc rc;
 
     for (size_t i = 0; i < n_texts; i++)
@@ -174,6 +174,9 @@ pst_rc s3_config_new(const pst_host *host, const pst_open_args *args, struct s3_
         memcpy((char *)c + texts[i].offset, &at, sizeof(at));
         at = s3_write(at, option(args, texts[i].name)) + 1;
     }
+    c->bucket = at;
+    s3_write(at, args->authority);
+    c->is_directory = (uint32_t)s3_bucket_is_directory(args->authority);
     read_values(args, c);
     rc = check(c, err);
     if (rc == PST_OK)

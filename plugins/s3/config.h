@@ -18,6 +18,7 @@ enum s3_endpoint_policy { S3_ROUND_ROBIN, S3_LEAST_OUTSTANDING, S3_BY_RANK };
 struct s3_config {
     const pst_host *host;
     size_t n_bytes; /* of this struct with the text behind it */
+    char *bucket;   /* the URI's authority */
     char *endpoint; /* list and template as given; "": AWS */
     char *region;
     enum s3_addressing addressing;
@@ -26,6 +27,7 @@ struct s3_config {
     enum s3_conditions conditional_writes;
     uint32_t checksum; /* PST_SUM_* sent with writes, 0: none */
     uint32_t is_anonymous;
+    uint32_t is_directory;            /* the bucket is one of S3 Express One Zone, by its name */
     uint32_t max_requests_per_second; /* 0: no limit */
     uint32_t follow_redirects;        /* trust 307/308 to another origin of the same store */
     /* credentials */

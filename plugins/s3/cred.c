@@ -180,7 +180,13 @@ pst_rc s3_creds_new(pst_backend *store, struct s3_creds **out, pst_error *err)
     pthread_mutex_init(&c->mutex, NULL);
     pthread_cond_init(&c->idle, NULL);
     rc = PST_OK;
-    if (is_given && !(c->given = identity_new(host, is_anonymous ? NULL : &secrets, 1)))
+    if (c->is_callback && store->config->is_directory)
+        rc = s3_fail(err, PST_E_UNIMPLEMENTED,
+                     "%s is a directory bucket: its sessions cannot be had with credentials that "
+                     "the application supplies by callback",
+                     store->config->bucket);
+    if (rc == PST_OK && is_given &&
+        !(c->given = identity_new(host, is_anonymous ? NULL : &secrets, 1)))
         rc = s3_fail(err, PST_E_NO_MEMORY, "out of memory");
     s3_secrets_fini(host, &secrets);
     if (rc == PST_OK)

@@ -10,7 +10,7 @@
  * paired with an access key of the application. config->from tells them apart.
  *
  * A role in the options (role_arn) without a web identity is assumed with what the rest of the chain
- * finds. */
+ * finds. The bucket's own session (cred_session.c) comes last of all. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -110,22 +110,23 @@ pst_rc s3_cred_environment(struct s3_cred_job *job, struct s3_secrets *out)
 pst_rc s3_cred_find_given(const pst_host *host, const struct s3_config *c, int has_callback,
                           struct s3_secrets *out, int *is_anonymous, pst_error *err)
 {
+    pst_rc rc = S3_CRED_NONE;
+
     *is_anonymous = 0;
     if (c->is_anonymous) {
         *is_anonymous = 1;
         return PST_OK;
     }
-    if (has_given_keys(c)) {
-        const pst_rc rc = find_given_keys(host, c, out, err);
-        if (rc == PST_OK && has_given_role(c)) {
-            s3_secrets_fini(host, out); /* good, but only a job can take the role with them */
-            return S3_CRED_NONE;
-        }
-        return rc;
+    if (has_given_keys(c))
+        rc = find_given_keys(host, c, out, err);
+    else if (!has_callback && s3_cred_is_callback_first(c) && has_environment_keys(c))
+        rc = find_environment_keys(host, c, out, err);
+    if (rc == PST_OK && (has_given_role(c) || c->is_directory)) {
+        s3_secrets_fini(host,
+                        out); /* good, but only a job can take a role or a session with them */
+        rc = S3_CRED_NONE;
     }
-    if (has_callback || !s3_cred_is_callback_first(c) || !has_environment_keys(c))
-        return S3_CRED_NONE;
-    return find_environment_keys(host, c, out, err);
+    return rc;
 }
 
 /* ---- the chain -------------------------------------------------------------------------------- */
@@ -216,7 +217,7 @@ static pst_rc find_first(struct s3_cred_job *job, struct s3_secrets *out)
     return job->err->code;
 }
 
-pst_rc s3_cred_find(struct s3_cred_job *job, struct s3_secrets *out)
+static pst_rc find_account(struct s3_cred_job *job, struct s3_secrets *out)
 {
     const struct s3_config *c = job->config;
     struct s3_secrets base = {0};
@@ -233,6 +234,19 @@ pst_rc s3_cred_find(struct s3_cred_job *job, struct s3_secrets *out)
     pst_rc rc = find_first(job, &base);
     if (rc == PST_OK)
         rc = s3_cred_assume_role(job, &base, &role, out);
+    s3_secrets_fini(job->host, &base);
+    return rc;
+}
+
+pst_rc s3_cred_find(struct s3_cred_job *job, struct s3_secrets *out)
+{
+    struct s3_secrets base = {0};
+
+    if (!job->config->is_directory)
+        return find_account(job, out);
+    pst_rc rc = find_account(job, &base);
+    if (rc == PST_OK)
+        rc = s3_cred_session(job, &base, out);
     s3_secrets_fini(job->host, &base);
     return rc;
 }

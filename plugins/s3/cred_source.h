@@ -64,6 +64,10 @@ struct s3_role {
 pst_rc s3_cred_assume_role(struct s3_cred_job *job, const struct s3_secrets *base,
                            const struct s3_role *role, struct s3_secrets *out);
 
+/* A session of the directory bucket that the store is (config->is_directory), by `base`. */
+pst_rc s3_cred_session(struct s3_cred_job *job, const struct s3_secrets *base,
+                       struct s3_secrets *out);
+
 /* The role of an SSO session. The strings come from a profile. */
 struct s3_sso {
     pst_str session, start_url, region, account_id, role_name; /* session empty: the older form */
@@ -107,6 +111,12 @@ pst_rc s3_cred_from_json(struct s3_cred_job *job, const char *what, pst_str text
 /* A member of the document, a string, as a copy to be wiped. *out NULL: not there. */
 pst_rc s3_cred_json_text(struct s3_cred_job *job, const char *what, pst_str text,
                          const char *member, char **out);
+
+struct s3_cred_exchange;
+/* Credentials in an XML document, <.../Credentials/AccessKeyId> and so on, or the error that it is.
+ * `who` answered. */
+pst_rc s3_cred_from_xml(struct s3_cred_job *job, const char *what, const char *who,
+                        const struct s3_cred_exchange *x, struct s3_secrets *out);
 
 /* "2026-11-21T16:15:12Z", "...UTC", "...+00:00". 1, or 0 if it is none. */
 int s3_cred_read_time(pst_str text, int64_t *unix_ns);

@@ -104,19 +104,19 @@ static int32_t on_element(void *ctx, const char *path, pst_str text)
     }
     if (ends_in(path, "/Credentials/Expiration") && !s3_cred_read_time(text, &a->expires_unix_ns))
         return PST_E_DATA_LOSS;
-    if (ends_in(path, "/Error/Code"))
+    if (ends_in(path, "Error/Code")) /* S3's are at the root */
         s3_cred_shown(text, a->code, sizeof(a->code));
-    else if (ends_in(path, "/Error/Message"))
+    else if (ends_in(path, "Error/Message"))
         s3_cred_shown(text, a->message, sizeof(a->message));
     return PST_OK;
 }
 
-static pst_rc fail_answer(struct s3_cred_job *job, const char *what, uint32_t status,
-                          const struct answer *a)
+static pst_rc fail_answer(struct s3_cred_job *job, const char *what, const char *who,
+                          uint32_t status, const struct answer *a)
 {
     const int is_throttled = strcmp(a->code, "Throttling") == 0 ||
                              strcmp(a->code, "ThrottlingException") == 0 || status == 429;
-    const int is_transient = status >= 500 || is_throttled ||
+    const int is_transient = status >= 500 || is_throttled || strcmp(a->code, "SlowDown") == 0 ||
                              strcmp(a->code, "IDPCommunicationError") == 0;
 
     s3_fail(job->err,
@@ -124,7 +124,7 @@ static pst_rc fail_answer(struct s3_cred_job *job, const char *what, uint32_t st
             : is_transient                    ? PST_E_UNAVAILABLE
             : strstr(a->code, "AccessDenied") ? PST_E_DENIED
                                               : PST_E_UNAUTHENTICATED,
-            "%s: STS answered %u%s%s%s%s", what, status, a->code[0] ? " " : "", a->code,
+            "%s: %s answered %u%s%s%s%s", what, who, status, a->code[0] ? " " : "", a->code,
             a->message[0] ? ": " : "", a->message);
     job->err->http_status = (int32_t)status;
     snprintf(job->err->provider_code, sizeof(job->err->provider_code), "%s", a->code);
@@ -133,20 +133,20 @@ static pst_rc fail_answer(struct s3_cred_job *job, const char *what, uint32_t st
     return job->err->code;
 }
 
-static pst_rc read_answer(struct s3_cred_job *job, const char *what,
-                          const struct s3_cred_exchange *x, struct s3_secrets *out)
+pst_rc s3_cred_from_xml(struct s3_cred_job *job, const char *what, const char *who,
+                        const struct s3_cred_exchange *x, struct s3_secrets *out)
 {
     struct answer a = {.host = job->host, .expires_unix_ns = PST_TIME_UNKNOWN};
     const struct s3_xml handler = {.end = on_element, .ctx = &a};
     pst_rc rc = s3_xml_parse(pst_str_of(x->reply, x->reply_len), &handler);
 
     if (x->status != 200)
-        rc = fail_answer(job, what, x->status, &a);
+        rc = fail_answer(job, what, who, x->status, &a);
     else if (rc == PST_E_NO_MEMORY)
         rc = s3_fail(job->err, rc, "%s: out of memory", what);
     else if (rc != PST_OK || !a.access_key || !a.secret_key || !a.session_token)
-        rc = s3_fail(job->err, PST_E_UNAUTHENTICATED, "%s: STS's answer holds no credentials",
-                     what);
+        rc = s3_fail(job->err, PST_E_UNAUTHENTICATED, "%s: the answer of %s holds no credentials",
+                     what, who);
     else
         rc = s3_secrets_set(job->host, what, s3_str(a.access_key), s3_str(a.secret_key),
                             s3_str(a.session_token), out, job->err);
@@ -230,7 +230,7 @@ static pst_rc ask_once(struct s3_cred_job *job, const char *what, const struct s
     if (rc == PST_OK)
         rc = s3_cred_exchange(job, what, &x);
     if (rc == PST_OK)
-        rc = read_answer(job, what, &x, out);
+        rc = s3_cred_from_xml(job, what, "STS", &x, out);
     s3_cred_exchange_fini(job, &x);
     if (memory)
         job->host->dealloc(job->host, memory);

@@ -199,6 +199,18 @@ size_t s3_aws_host(const char *region, char out[S3_AWS_HOST_SIZE])
                             zone);
 }
 
+size_t s3_express_host(pst_str bucket, const char *region, char out[S3_AWS_HOST_SIZE])
+{
+    const size_t n_end = strlen("--x-s3");
+    size_t end = bucket.len - n_end, begin = end;
+
+    while (begin > 1 && !(bucket.ptr[begin - 1] == '-' && bucket.ptr[begin - 2] == '-'))
+        begin--;
+    const int n_zone = end - begin < 32 ? (int)(end - begin) : 32;
+    return (size_t)snprintf(out, S3_AWS_HOST_SIZE, "s3express-%.*s.%.63s.amazonaws.com", n_zone,
+                            bucket.ptr + begin, region);
+}
+
 pst_rc s3_endpoints_new(const pst_host *host, const struct s3_config *config,
                         struct s3_endpoints **out, pst_error *err)
 {

@@ -36,6 +36,9 @@ int s3_endpoints_are_implied(const struct s3_endpoints *endpoints);
 /* "s3.eu-west-1.amazonaws.com"; returns the length. */
 size_t s3_aws_host(const char *region, char out[S3_AWS_HOST_SIZE]);
 
+/* "s3express-use1-az4.us-east-1.amazonaws.com", of a directory bucket; returns the length. */
+size_t s3_express_host(pst_str bucket, const char *region, char out[S3_AWS_HOST_SIZE]);
+
 /* Choose by the policy among those in order (all ejected: among all); op->affinity and, after a failed
  * attempt, op->last_endpoint count. Counts as outstanding until reported. */
 uint32_t s3_endpoints_pick(struct s3_endpoints *endpoints, const pst_op *op);

@@ -46,6 +46,11 @@ static const pst_limits limits = {
      PST_CAP_COPY | PST_CAP_COPY_ACROSS | PST_CAP_CONTAINER | PST_CAP_PRESIGN | PST_CAP_CLEANUP |  \
      PST_CAP_CANCEL_BOUNDED)
 
+/* Of a directory bucket: keys in no order, no versions, no tags (AWS, "Differences for directory
+ * buckets"); making and removing one is another service's. */
+#define S3_CAPS_NOT_OF_DIRECTORIES                                                                 \
+    (PST_CAP_LIST_ORDERED | PST_CAP_VERSIONS | PST_CAP_TAGS | PST_CAP_CONTAINER)
+
 /* ---- notes ------------------------------------------------------------------------------------ */
 
 /* Readers of info() hold on to the text they got: a new one goes before it, none is freed. */
@@ -224,6 +229,8 @@ static void info(pst_backend *store, pst_backend_info *out)
     pst_limits *l = out->limits;
 
     out->caps = s3_probe_caps(store->probe, S3_CAPS);
+    if (store->config->is_directory)
+        out->caps &= ~S3_CAPS_NOT_OF_DIRECTORIES;
     out->endpoint = s3_endpoint_name(store->endpoints, 0);
     pthread_mutex_lock(&store->mutex);
     out->note = store->locked.notes ? store->locked.notes->text : "";

@@ -123,3 +123,12 @@ int s3_bucket_is_label(pst_str bucket)
     }
     return is_label_end(bucket.ptr[0]) && is_label_end(bucket.ptr[bucket.len - 1]);
 }
+
+int s3_bucket_is_directory(pst_str bucket)
+{
+    static const char end[] = "--x-s3";
+    const size_t n = sizeof(end) - 1;
+
+    return bucket.len > n + 4 && memcmp(bucket.ptr + bucket.len - n, end, n) == 0 &&
+           memmem(bucket.ptr + 1, bucket.len - n - 2, "--", 2) != NULL;
+}

@@ -43,4 +43,7 @@ int s3_url_is_aws(const struct s3_url *url);
  * cover one label), alphanumeric at both ends. */
 int s3_bucket_is_label(pst_str bucket);
 
+/* "name--zone--x-s3": a directory bucket of S3 Express One Zone. */
+int s3_bucket_is_directory(pst_str bucket);
+
 #endif

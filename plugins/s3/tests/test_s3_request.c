@@ -733,6 +733,63 @@ static void test_request__cancelled_while_it_waits_for_credentials_ends_at_once(
     finish(t);
 }
 
+/* ---- directory buckets ------------------------------------------------------------------------ */
+
+#define DIRECTORY "b--use1-az4--x-s3"
+#define SESSION_XML                                                                                \
+    XML "<CreateSessionResult><Credentials><SessionToken>ST</SessionToken>"                        \
+        "<SecretAccessKey>SK</SecretAccessKey><AccessKeyId>SAK</AccessKeyId>"                      \
+        "<Expiration>2100-01-01T00:00:00Z</Expiration></Credentials></CreateSessionResult>"
+
+static void test_request__directory_bucket_is_asked_by_a_session_of_its_own(void **state)
+{
+    struct trial *t = calloc(1, sizeof(*t));
+
+    (void)state;
+    assert_non_null(t);
+    assert_int_equal(
+        fake_open_bucket(&t->fake, DIRECTORY, OPTIONS("endpoint=", "session_token=LONG")), PST_OK);
+    fake_answer(&t->fake, 200, NULL, SESSION_XML);
+    fake_answer(&t->fake, 200, NULL, "ok");
+    begin(t, "GET", "k");
+    assert_int_equal(run(t), PST_OK);
+    const char *host = DIRECTORY ".s3express-use1-az4.us-east-1.amazonaws.com";
+    char url[256];
+    snprintf(url, sizeof(url), "https://%s/?session=", host);
+    assert_string_equal(sent(t, 0)->url, url);
+    assert_string_equal(fake_header(sent(t, 0), "host"), host);
+    assert_string_equal(fake_header(sent(t, 0), "x-amz-security-token"), "LONG");
+    assert_non_null(strstr(fake_header(sent(t, 0), "authorization"), "Credential=AKIDEXAMPLE/"));
+    snprintf(url, sizeof(url), "https://%s/k", host);
+    assert_string_equal(sent(t, 1)->url, url);
+    assert_string_equal(fake_header(sent(t, 1), "x-amz-s3session-token"), "ST");
+    assert_string_equal(fake_header(sent(t, 1), "x-amz-security-token"), "");
+    const char *signature = fake_header(sent(t, 1), "authorization");
+    assert_non_null(strstr(signature, "Credential=SAK/"));
+    assert_non_null(strstr(signature, "/us-east-1/s3express/aws4_request"));
+    pst_limits limits = {.struct_size = sizeof(limits)};
+    pst_backend_info info = {.struct_size = sizeof(info), .limits = &limits};
+    t->fake.plugin->ops->info(t->fake.store, &info);
+    assert_false(info.caps & (PST_CAP_LIST_ORDERED | PST_CAP_VERSIONS));
+    finish(t);
+}
+
+static void test_request__session_that_is_refused_is_an_error_of_its_own(void **state)
+{
+    struct trial *t = calloc(1, sizeof(*t));
+
+    (void)state;
+    assert_non_null(t);
+    assert_int_equal(fake_open_bucket(&t->fake, DIRECTORY, NULL), PST_OK);
+    fake_answer(&t->fake, 403, NULL, ERROR_XML("AccessDenied", ""));
+    begin(t, "GET", "k");
+    assert_int_equal(run(t), PST_E_DENIED);
+    assert_string_equal(sent(t, 0)->url, "http://127.0.0.1:9000/" DIRECTORY "?session=");
+    assert_non_null(strstr(t->op.err.message, "session for " DIRECTORY " by "));
+    assert_non_null(strstr(t->op.err.message, "CreateSession answered 403 AccessDenied: told so"));
+    finish(t);
+}
+
 /* ---- lack of memory --------------------------------------------------------------------------- */
 
 static void test_request__lack_of_memory_is_an_error(void **state)
@@ -798,6 +855,8 @@ int main(void)
         cmocka_unit_test(test_request__expired_token_is_renewed_once),
         cmocka_unit_test(test_request__source_that_fails_ends_it_by_name),
         cmocka_unit_test(test_request__cancelled_while_it_waits_for_credentials_ends_at_once),
+        cmocka_unit_test(test_request__directory_bucket_is_asked_by_a_session_of_its_own),
+        cmocka_unit_test(test_request__session_that_is_refused_is_an_error_of_its_own),
         cmocka_unit_test(test_request__lack_of_memory_is_an_error),
     };
 

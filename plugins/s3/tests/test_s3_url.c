@@ -89,6 +89,18 @@ static void test_url__bucket_that_is_no_label_stays_out_of_host_names(void **sta
     assert_false(s3_bucket_is_label(pst_str_of(longest, 64)));
 }
 
+static void test_url__directory_buckets_are_told_by_their_name(void **state)
+{
+    static const char *const bad[] = {"bucket", "bucket--x-s3", "--use1-az4--x-s3", "--x-s3",
+                                      "bucket--use1-az4--x-s3x"};
+
+    (void)state;
+    assert_true(s3_bucket_is_directory(PST_STR("bucket--use1-az4--x-s3")));
+    assert_true(s3_bucket_is_directory(PST_STR("a--b--use1-az4--x-s3")));
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_false(s3_bucket_is_directory(s3_str(bad[i])));
+}
+
 static void test_url__only_names_below_amazonaws_are_aws(void **state)
 {
     struct s3_url url;
@@ -112,6 +124,7 @@ int main(void)
         cmocka_unit_test(test_url__parameters_are_sorted_and_slashes_in_them_encoded),
         cmocka_unit_test(test_url__parts_of_a_url),
         cmocka_unit_test(test_url__bucket_that_is_no_label_stays_out_of_host_names),
+        cmocka_unit_test(test_url__directory_buckets_are_told_by_their_name),
         cmocka_unit_test(test_url__only_names_below_amazonaws_are_aws),
     };
 
