@@ -145,8 +145,8 @@ pst_rc s3_cred_from_xml(struct s3_cred_job *job, const char *what, const char *w
     else if (rc == PST_E_NO_MEMORY)
         rc = s3_fail(job->err, rc, "%s: out of memory", what);
     else if (rc != PST_OK || !a.access_key || !a.secret_key || !a.session_token)
-        rc = s3_fail(job->err, PST_E_UNAUTHENTICATED, "%s: the answer of %s holds no credentials",
-                     what, who);
+        rc = s3_fail(job->err, PST_E_UNAUTHENTICATED, "%s: %s's answer holds no credentials", what,
+                     who);
     else
         rc = s3_secrets_set(job->host, what, s3_str(a.access_key), s3_str(a.secret_key),
                             s3_str(a.session_token), out, job->err);
