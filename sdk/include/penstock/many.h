@@ -16,7 +16,7 @@ typedef struct pst_get_item {
 
 typedef struct pst_get_result {
     pst_rc status;
-    uint32_t reserved0;
+    uint32_t is_verified; /* as in pst_read_info */
     uint64_t object_size;
     pst_buffer *buffer; /* NULL unless status is PST_OK */
     pst_error *error;   /* NULL if status is PST_OK */
@@ -27,13 +27,15 @@ typedef struct pst_many_options {
     uint32_t struct_size, flags;
     uint32_t max_in_flight; /* objects at once, above 0 */
     uint32_t reserved0;
+    const pst_read_options *read; /* NULL, or options of each read; not `decode` nor `version` */
+    void *reserved1;
 } pst_many_options;
 
 /* Read all `items`; results[i] belongs to items[i], the same key may appear twice. Items fail one
  * by one; the call returns PST_OK, or the code of the first item that failed. Bytes in flight stay
  * within the context's budget, results that were handed out do not count.
  * Ownership: pst_get_results_free(results, n), after a failure too.
- * Errors: INVALID for max_in_flight 0. */
+ * Errors: INVALID for max_in_flight 0 and for what options->read may not have. */
 PST_API PST_NODISCARD pst_rc pst_get_many(pst_store *store, const pst_get_item *items, size_t n,
                                           const pst_many_options *options, const pst_call *call,
                                           pst_get_result *results, pst_error *err);

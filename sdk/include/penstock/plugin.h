@@ -53,7 +53,9 @@ typedef struct pst_result { /* of operations that return nothing but their statu
  * to `length`), else ask host->dst once the object's size is known. Reading at or beyond the end
  * gives OK with 0 bytes, on an empty object too; no destination is asked for then. */
 #define PST_READ_SUFFIX 1u /* `offset` is ignored: the last `length` bytes (PST_CAP_READ_SUFFIX) */
-#define PST_READ_SUMS 2u   /* the caller compares checksums: supply those you can have cheaply */
+/* The caller compares checksums: supply those you can have cheaply. A sum of length 0 and scope RANGE says
+ * that there are some of parts, which stat tells. */
+#define PST_READ_SUMS 2u
 typedef struct pst_read_args {
     uint32_t struct_size, flags;
     uint64_t offset, length;

@@ -62,6 +62,8 @@ struct pst_get *pst_get_new(const struct pst_get_spec *spec)
     get->outcome.object_size = PST_UNKNOWN;
     get->outcome.error = &get->error;
     get->first.get = get;
+    if (spec->flags & PST_READ_VERIFY) /* without memory for it: not verified */
+        get->claims = spec->claims ? pst_claims_ref(spec->claims) : pst_claims_new();
     pst_get_watch_init(get);
     pst_port_ref(spec->port);
     return get;
@@ -79,6 +81,8 @@ void pst_get_unref(struct pst_get *get)
         return;
     pst_buffer_unref(get->outcome.buffer);
     pthread_mutex_destroy(&get->mutex);
+    pst_claims_unref(get->claims);
+    free(get->unfed);
     pst_port_unref(get->spec.port);
     free(get->spans);
     free(get);
@@ -250,6 +254,8 @@ void pst_get_stop_running(struct pst_get *get, pst_rc code)
     do { /* each round marks what it cancels */
         pthread_mutex_lock(&get->mutex);
         n = pick(&get->first, victims, 0);
+        if (get->locked.look && !atomic_load(&get->locked.look->is_cancelled))
+            victims[n++] = pst_task_ref(get->locked.look);
         for (uint32_t i = 0; i < get->n_spans; i++)
             n = pick(&get->spans[i], victims, n);
         pthread_mutex_unlock(&get->mutex);

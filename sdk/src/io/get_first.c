@@ -161,10 +161,11 @@ static void take_bytes(struct pst_span *span)
 {
     struct pst_get *get = span->get;
     pst_error why = PST_ERROR_INIT;
-    pst_get_work(span);
+    pst_rc rc = pst_get_work(span, &why);
     pthread_mutex_lock(&get->mutex);
     get->locked.crc32c = pst_crc32c_combine(get->locked.crc32c, span->crc32c, span->n_read);
-    pst_rc rc = pst_get_note_sums_locked(span, &why);
+    if (rc == PST_OK)
+        rc = pst_get_note_sums_locked(span, &why);
     if (rc != PST_OK)
         pst_get_fail_locked(get, rc, &why);
     pthread_mutex_unlock(&get->mutex);
@@ -292,6 +293,8 @@ static void on_first_settled(struct pst_span *span, pst_rc rc, const pst_error *
         go_on_unknown(span, is_unpinned ? ask_for_all : continue_unknown);
         return;
     }
+    if (rc == PST_OK && winner)
+        pst_get_learn_sums(get, winner->task);
     if (rc == PST_OK && total > n_read)
         pst_get_start_rest(get);
     pst_get_close_span(span, rc == PST_OK && span->n_read > 0);

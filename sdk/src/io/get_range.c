@@ -70,22 +70,22 @@ static void submit_all(struct pst_get *get, struct pst_task **batch, uint32_t n)
 
 /* ---- closing ----------------------------------------------------------------------------------- */
 
-static void close_span(struct pst_span *span, int has_bytes)
+static void close_span(struct pst_span *span, int has_bytes, pst_rc rc, pst_error *why)
 {
     struct pst_get *get = span->get;
     struct pst_try *winner = span->winner;
     struct pst_task *batch[BATCH];
-    pst_error why = PST_ERROR_INIT;
     uint64_t behind = 0;
     pst_get_ref(get); /* the request's reference may be the last one */
     if (has_bytes && pst_read_is_summed(get->spec.flags))
         behind = get->locked.total - span->from - span->n_read; /* total is settled */
     uint32_t adds = pst_crc32c_combine(span->crc32c, 0, behind);
     pthread_mutex_lock(&get->mutex);
-    pst_rc rc = has_bytes ? pst_get_note_sums_locked(span, &why) : (pst_rc)PST_OK;
+    if (rc == PST_OK && has_bytes)
+        rc = pst_get_note_sums_locked(span, why);
     int is_first_failure = rc != PST_OK && get->locked.rc == PST_OK;
     if (rc != PST_OK)
-        pst_get_fail_locked(get, rc, &why);
+        pst_get_fail_locked(get, rc, why);
     get->locked.crc32c ^= adds;
     span->winner = NULL;
     span->is_busy = 0;
@@ -104,8 +104,9 @@ static void close_span(struct pst_span *span, int has_bytes)
 static void run_close(void *arg)
 {
     struct pst_span *span = arg;
-    pst_get_work(span);
-    close_span(span, 1);
+    pst_error why = PST_ERROR_INIT;
+    pst_rc rc = pst_get_work(span, &why);
+    close_span(span, 1, rc, &why);
 }
 
 void pst_get_close_span(struct pst_span *span, int has_bytes)
@@ -118,9 +119,9 @@ void pst_get_close_span(struct pst_span *span, int has_bytes)
         if (pst_pool_run(core->cpu, &core->cpu_share, &span->job) == PST_OK)
             return;
     }
-    if (needs_work)
-        pst_get_work(span);
-    close_span(span, has_bytes);
+    pst_error why = PST_ERROR_INIT;
+    pst_rc rc = needs_work ? pst_get_work(span, &why) : (pst_rc)PST_OK;
+    close_span(span, has_bytes, rc, &why);
 }
 
 static void on_range_settled(struct pst_span *span, pst_rc rc, const pst_error *cause)

@@ -5,6 +5,7 @@
  *     get_range.c  the rest, in ranges
  *     get_try.c    requests for one range: one, or two when it is late
  *     get_sum.c    checksums
+ *     get_verify.c where those come from that the bytes are compared with
  *     get_dst.c    the destination of a first read: memory, the budget, the line for it
  *     get_pace.c   how long ranges are and how many travel, pure */
 #ifndef PST_IO_GET_STATE_H
@@ -40,6 +41,13 @@ enum pst_aim {
     PST_AIM_SPARE   /* memory of its own */
 };
 
+/* The stat that asks for checksums. */
+enum pst_ask { PST_ASK_NOT, PST_ASK_UNDER_WAY, PST_ASK_OVER };
+
+struct pst_stretch {
+    uint64_t from, n; /* of the destination */
+};
+
 /* One range of the destination that is being read: the first one, or one of the rest. */
 struct pst_span {
     struct pst_get *get;
@@ -69,7 +77,12 @@ struct pst_get {
     struct pst_span first;  /* the first read; then those of an object whose size nobody tells */
     struct pst_span *spans; /* n_spans of them, for the rest */
     uint32_t n_spans;
-    int is_single; /* the rest is one range, since the object cannot be pinned */
+    int is_single;             /* the rest is one range, since the object cannot be pinned */
+    struct pst_claims *claims; /* with PST_READ_VERIFY: the owner's, or its own */
+    uint64_t base;             /* where the destination begins in the object, once that is known */
+    struct pst_stretch *unfed; /* n_unfed that came before there were claims; under the mutex */
+    size_t n_unfed, max_unfed;
+    struct pst_job feed_job;
     struct {
         enum pst_get_memory memory;
         uint64_t reserved_bytes;
@@ -83,7 +96,9 @@ struct pst_get {
         struct pst_task *late; /* the request that may stand in line for memory */
         pst_rc rc;             /* the first failure */
         int is_stopped, is_ended;
-        int is_watched; /* hedge_timer is armed, for watch_due_ns */
+        enum pst_ask asks;
+        struct pst_task *look; /* the stat under way */
+        int is_watched;        /* hedge_timer is armed, for watch_due_ns */
         uint64_t watch_due_ns;
     } locked;
     /* From here on not cleared when it is made. */
@@ -142,14 +157,25 @@ void pst_try_free(struct pst_try *try);
 size_t pst_get_slice(const struct pst_get *get, uint64_t from, uint64_t len, pst_iov *out);
 
 /* Copy from the winner's own memory, if it has some, and sum, if the caller wants it: in blocks, so
- * that a byte is touched once. */
-void pst_get_work(struct pst_span *span);
+ * that a byte is touched once. Errors: DATA_LOSS, for a checksum of the store. */
+pst_rc pst_get_work(struct pst_span *span, pst_error *err);
+
+/* Sum bytes that are in the destination, for the claims alone. Errors: as above. */
+pst_rc pst_get_feed_again(struct pst_get *get, uint64_t from, uint64_t n, pst_error *err);
 
 /* Take what the reply says about checksums. Errors: DATA_LOSS. */
 pst_rc pst_get_note_sums_locked(struct pst_span *span, pst_error *err);
 
 /* The whole has arrived: compare. Errors: DATA_LOSS. */
 pst_rc pst_get_check_sums(struct pst_get *get, pst_error *err);
+
+/* ---- get_verify.c: what is compared with --------------------------------------------------------- */
+
+/* The first reply is good: take the sums it brought, or ask for some. */
+void pst_get_learn_sums(struct pst_get *get, const struct pst_task *first);
+
+/* These bytes are in place, and there are no claims yet: they are summed once there are. */
+void pst_get_unfed(struct pst_get *get, uint64_t from, uint64_t n);
 
 /* ---- get_dst.c: the destination of a first read -------------------------------------------------- */
 

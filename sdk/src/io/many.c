@@ -36,8 +36,8 @@ struct many {
     struct pst_port *port;
     const pst_get_item *items;
     size_t n;
-    uint32_t flags, max_attempts, affinity, n_lanes;
-    uint64_t deadline_ns;
+    uint32_t flags, n_lanes;
+    struct pst_get_spec each; /* what all reads have in common */
     struct {
         pst_get_result *results; /* NULL once the caller has left */
         size_t next, n_ended;
@@ -83,19 +83,12 @@ static struct pst_get *take_item_locked(struct lane *lane)
         const pst_get_item *item = &many->items[lane->item];
         if (many->locked.next < many->n) /* a list of many keys is not in the cache */
             __builtin_prefetch(many->items[many->locked.next].key.ptr);
-        const struct pst_get_spec spec = {
-            .port = many->port,
-            .key = item->key,
-            .version = item->version,
-            .offset = item->offset,
-            .length = item->length,
-            .max_attempts = many->max_attempts,
-            .affinity = many->affinity,
-            .deadline_ns = many->deadline_ns,
-            .done = on_done,
-            .owner = lane,
-            .crew = many,
-        };
+        struct pst_get_spec spec = many->each;
+        spec.key = item->key;
+        spec.version = item->version;
+        spec.offset = item->offset;
+        spec.length = item->length;
+        spec.owner = lane;
         pst_get_result *result = &many->locked.results[lane->item];
         result->status = check_item(many->port, item, NULL);
         lane->get = result->status == PST_OK ? pst_get_new(&spec) : NULL;
@@ -117,6 +110,7 @@ static void record_locked(struct many *many, size_t item, struct pst_get *get, p
     pst_get_result *result = &many->locked.results[item];
     result->status = rc;
     result->object_size = pst_get_outcome_of(get)->object_size;
+    result->is_verified = pst_get_outcome_of(get)->is_verified;
     if (rc == PST_OK) {
         result->buffer = pst_get_take(get);
     } else {
@@ -232,10 +226,13 @@ static struct many *new_many(struct pst_port *port, const pst_get_item *items, s
     many->n = n;
     many->flags = options->flags;
     many->n_lanes = n_lanes;
+    many->each.port = port;
+    many->each.done = on_done;
+    many->each.crew = many;
     if (call && PST_HAS(pst_call, call, max_attempts))
-        many->max_attempts = call->max_attempts;
+        many->each.max_attempts = call->max_attempts;
     if (call && PST_HAS(pst_call, call, affinity))
-        many->affinity = call->affinity;
+        many->each.affinity = call->affinity;
     for (uint32_t i = 0; i < n_lanes; i++)
         many->lanes[i].many = many;
     return many;
@@ -253,6 +250,20 @@ static pst_rc take_options(const pst_many_options *given, pst_many_options *own,
     if (own->max_in_flight == 0)
         return pst_fail(err, PST_E_INVALID, "max_in_flight must be above 0");
     return PST_OK;
+}
+
+/* How each of them is read. What belongs to one object only stands with the items. */
+static pst_rc take_read_options(const pst_read_options *given, struct pst_get_spec *each,
+                                pst_error *err)
+{
+    pst_rc rc = pst_read_fill_spec(given, each, err);
+    if (rc == PST_OK && given && PST_HAS(pst_read_options, given, decode) && given->decode)
+        rc = pst_fail(err, PST_E_INVALID, "many objects are read as they are stored");
+    if (rc == PST_OK && each->version.len > 0)
+        rc = pst_fail(err, PST_E_INVALID, "a version belongs to one item");
+    if (rc != PST_OK)
+        pst_error_prefix(err, "get_many: ");
+    return rc;
 }
 
 pst_rc pst_get_many(pst_store *store, const pst_get_item *items, size_t n,
@@ -279,7 +290,12 @@ pst_rc pst_get_many(pst_store *store, const pst_get_item *items, size_t n,
     pst_port_unref(port);
     if (!many)
         return pst_fail(err, PST_E_NO_MEMORY, "out of memory");
-    many->deadline_ns = limit.deadline_ns;
+    many->each.deadline_ns = limit.deadline_ns;
+    rc = take_read_options(own.read, &many->each, err);
+    if (rc != PST_OK) {
+        drop(many);
+        return rc;
+    }
     many->locked.results = results;
     pst_helper_begin(&helper, many->port, many, &limit);
     pst_stack_enter(); /* one batch, one flush at its end */

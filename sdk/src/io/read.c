@@ -101,8 +101,7 @@ static pst_rc take_options(const pst_read_options *given, struct pst_get_spec *s
     return PST_OK;
 }
 
-pst_rc pst_read_take_options(const pst_read_options *given, struct pst_get_spec *spec,
-                             pst_error *err)
+pst_rc pst_read_fill_spec(const pst_read_options *given, struct pst_get_spec *spec, pst_error *err)
 {
     uint64_t budget_bytes = spec->port->core->budget.limit_bytes;
     pst_rc rc = take_options(given, spec, err);
@@ -110,6 +109,13 @@ pst_rc pst_read_take_options(const pst_read_options *given, struct pst_get_spec 
         rc = pst_fail(err, PST_E_OVER_BUDGET,
                       "one part of %llu bytes is more than the memory budget of %llu bytes",
                       (unsigned long long)spec->part_bytes, (unsigned long long)budget_bytes);
+    return rc;
+}
+
+pst_rc pst_read_take_options(const pst_read_options *given, struct pst_get_spec *spec,
+                             pst_error *err)
+{
+    pst_rc rc = pst_read_fill_spec(given, spec, err);
     if (rc == PST_OK)
         rc = pst_verb_check_key(spec->port, spec->key, err);
     if (rc == PST_OK)

@@ -37,6 +37,7 @@ static pst_rc read_direct(struct pst_get_spec *spec, const pst_call *call,
 /* What the pieces have told so far. */
 struct sum_up {
     struct pst_get_outcome all; /* its etag is kept in `etag` */
+    struct pst_claims *claims;  /* with PST_READ_VERIFY; fed with what is copied */
     char etag[1104];
 };
 
@@ -61,13 +62,11 @@ static pst_rc check_pin(struct sum_up *sum, const struct pst_get_outcome *piece,
     pst_error cause = PST_ERROR_INIT;
     struct pst_get_outcome *all = &sum->all;
     if (is_first) {
-        memset(sum, 0, sizeof(*sum));
+        memset(all, 0, sizeof(*all));
         memcpy(sum->etag, piece->etag.ptr ? piece->etag.ptr : "", piece->etag.len);
         all->etag = pst_str_of(sum->etag, piece->etag.len);
         all->object_size = piece->object_size;
         all->etag_strength = piece->etag_strength;
-        all->has_store_crc32c = piece->has_store_crc32c;
-        all->store_crc32c = piece->store_crc32c;
         all->is_verified = 1; /* until one is not */
         return PST_OK;
     }
@@ -95,25 +94,112 @@ static void add_piece(struct pst_get_outcome *all, const struct pst_get_outcome 
         all->max_in_flight = piece->max_in_flight;
 }
 
-/* The checksum of the whole, which no piece could be compared with. */
-static pst_rc check_whole(const struct pst_get_spec *spec, uint32_t flags, uint64_t first,
-                          struct pst_get_outcome *all, pst_error *err)
+/* Run the stat within what is left of the call's time. */
+static pst_rc run_stat(struct pst_task *task, const struct pst_get_spec *spec,
+                       const struct pst_limit *limit)
 {
+    pst_call call = {.struct_size = sizeof(call),
+                     .cancel = limit->cancel,
+                     .max_attempts = spec->max_attempts,
+                     .affinity = spec->affinity};
+    uint64_t now_ns = pst_now_ns();
+    if (limit->deadline_ns > 0)
+        call.timeout_ms = limit->deadline_ns > now_ns ? (limit->deadline_ns - now_ns) / 1000000u + 1
+                                                      : 1;
+    return pst_call_run(task, spec->key, &call, 0, NULL);
+}
+
+/* The first piece is there: what will the whole be compared with? As get_verify.c does, but waiting. */
+static void learn_sums(const struct pst_get_spec *spec, const struct into *into, uint64_t first,
+                       const struct pst_limit *limit, struct sum_up *sum,
+                       const struct pst_get_outcome *piece)
+{
+    uint64_t rest = piece->object_size > first ? piece->object_size - first : 0;
+    const struct pst_verify_case c = {
+        .object_size = piece->object_size,
+        .offset = first,
+        .n_wanted = rest < into->capacity ? rest : into->capacity,
+        .n_first = piece->n_read,
+        .was_unranged = piece->was_unranged != 0,
+        .is_hinted = piece->is_hinted != 0,
+    };
+    if (pst_claims_is_set(sum->claims) || !pst_verify_is_worth_asking(&c) ||
+        !pst_port_has(spec->port, PST_CAP_STAT))
+        return;
+    struct pst_task *task = pst_task_new(spec->port, PST_SLOT_STAT, NULL);
+    if (!task)
+        return;
+    task->args.stat = (pst_stat_args){
+        .struct_size = sizeof(task->args.stat), .flags = PST_STAT_SUMS, .version = spec->version};
+    if (pst_task_keep_str(task, spec->key, &task->args.stat.key) &&
+        pst_task_keep_str(task, spec->version, &task->args.stat.version) &&
+        run_stat(task, spec, limit) == PST_OK &&
+        pst_verify_is_same(&task->result.stat, piece->object_size, piece->etag))
+        pst_claims_take(sum->claims, task->result.stat.sums, task->result.stat.n_sums,
+                        task->result.stat.sum_stride, piece->object_size);
+    pst_task_unref(task);
+}
+
+/* What a first reply says is said about its version: none is known yet. */
+static pst_rc renew_claims(struct pst_get_spec *spec, struct sum_up *sum, pst_error *err)
+{
+    pst_claims_unref(sum->claims);
+    spec->claims = sum->claims = pst_claims_new();
+    return sum->claims ? (pst_rc)PST_OK
+                       : pst_fail_at(spec->port, "GET", spec->key, PST_E_NO_MEMORY, NULL, err);
+}
+
+/* Compare the bytes of a piece with what the store claims. */
+static pst_rc feed(const struct pst_get_spec *spec, struct sum_up *sum,
+                   const struct pst_get_outcome *piece, pst_error *err)
+{
+    struct pst_feed run;
     pst_error cause = PST_ERROR_INIT;
+    if (!pst_claims_is_set(sum->claims) || piece->n_read == 0)
+        return PST_OK;
+    pst_feed_begin(&run, sum->claims, spec->offset, 0);
+    pst_feed_add(&run, pst_buffer_data(piece->buffer), (size_t)piece->n_read);
+    pst_rc rc = pst_feed_end(&run, &cause);
+    return rc == PST_OK ? rc : pst_fail_at(spec->port, "GET", spec->key, rc, &cause, err);
+}
+
+/* The checksum of the whole, which no piece could be compared with. */
+static pst_rc check_whole(const struct pst_get_spec *spec, uint32_t flags, struct sum_up *sum,
+                          pst_error *err)
+{
+    struct pst_get_outcome *all = &sum->all;
+    pst_error cause = PST_ERROR_INIT;
+    uint64_t agreed = 0;
     pst_rc rc = PST_OK;
     if (flags & PST_READ_EXPECT_CRC32C)
         rc = pst_read_check_crc32c(spec->expected_crc32c, all->crc32c, &cause);
-    if (rc == PST_OK && all->has_store_crc32c && first == 0 && all->n_read == all->object_size) {
-        rc = pst_read_check_crc32c(all->store_crc32c, all->crc32c, &cause);
-        all->is_verified = rc == PST_OK;
+    if (rc == PST_OK && pst_claims_is_set(sum->claims)) {
+        rc = pst_claims_agreed(sum->claims, &agreed, &cause);
+        all->is_verified = rc == PST_OK && agreed == all->n_read &&
+                           (agreed > 0 || all->object_size == 0);
     }
     return rc == PST_OK ? rc : pst_fail_at(spec->port, "GET", spec->key, rc, &cause, err);
 }
 
-static pst_rc read_bounced(struct pst_get_spec *spec, const pst_call *call,
-                           const struct pst_limit *limit, struct into *into, pst_error *err)
+/* A piece has come: check it, copy it, note what it tells. */
+static pst_rc take_piece(struct pst_get_spec *spec, struct sum_up *sum, struct into *into,
+                         const struct pst_get_outcome *piece, pst_error *err)
 {
-    struct sum_up sum;
+    size_t n = (size_t)piece->n_read;
+    pst_rc rc = feed(spec, sum, piece, err);
+    if (rc == PST_OK && n > 0)
+        copy_to(into->dst, into->n_read, pst_buffer_data(piece->buffer), n);
+    if (rc == PST_OK) {
+        add_piece(&sum->all, piece);
+        into->n_read += n;
+    }
+    return rc;
+}
+
+static pst_rc read_pieces(struct pst_get_spec *spec, const pst_call *call,
+                          const struct pst_limit *limit, struct into *into, struct sum_up *sum,
+                          pst_error *err)
+{
     uint64_t first = spec->offset, piece = spec->port->core->budget.limit_bytes / 4 + 1;
     uint32_t flags = spec->flags;
     int is_own_pin = spec->if_match.len == 0;
@@ -138,31 +224,45 @@ static pst_rc read_bounced(struct pst_get_spec *spec, const pst_call *call,
             return rc == PST_E_PRECONDITION && is_own_pin ? (pst_rc)PST_E_CHANGED : rc;
         const struct pst_get_outcome *outcome = pst_get_outcome_of(get);
         size_t n = (size_t)outcome->n_read;
-        rc = check_pin(&sum, outcome, into->n_read == 0, spec, err);
+        rc = check_pin(sum, outcome, into->n_read == 0, spec, err);
         int is_over = n < spec->length || into->n_read + n == into->capacity ||
-                      (sum.all.object_size != PST_UNKNOWN &&
-                       spec->offset + n >= sum.all.object_size);
-        int is_unpinned = sum.all.etag_strength != PST_ETAG_STRONG && !is_over &&
+                      (sum->all.object_size != PST_UNKNOWN &&
+                       spec->offset + n >= sum->all.object_size);
+        int is_unpinned = sum->all.etag_strength != PST_ETAG_STRONG && !is_over &&
                           piece < into->capacity && !(flags & PST_READ_ALLOW_UNPINNED);
-        if (rc == PST_OK && !is_unpinned) {
-            if (n > 0)
-                copy_to(into->dst, into->n_read, pst_buffer_data(outcome->buffer), n);
-            add_piece(&sum.all, outcome);
-            into->n_read += n;
-        }
-        if (is_unpinned)
+        if (rc == PST_OK && !is_unpinned && into->n_read == 0 && sum->claims)
+            learn_sums(spec, into, first, limit, sum, outcome);
+        if (rc == PST_OK && !is_unpinned)
+            rc = take_piece(spec, sum, into, outcome, err);
+        if (is_unpinned) {
             piece = into->capacity; /* from the start again */
-        else if (sum.all.etag_strength == PST_ETAG_STRONG && is_own_pin)
-            spec->if_match = sum.all.etag;
+            if (sum->claims)
+                rc = renew_claims(spec, sum, err);
+        } else if (sum->all.etag_strength == PST_ETAG_STRONG && is_own_pin) {
+            spec->if_match = sum->all.etag;
+        }
         pst_get_unref(get);
         if (rc == PST_OK && is_over) {
-            rc = check_whole(spec, flags, first, &sum.all, err);
+            rc = check_whole(spec, flags, sum, err);
             if (rc == PST_OK)
-                pst_get_fill_info(&sum.all, into->info);
+                pst_get_fill_info(&sum->all, into->info);
         }
         if (rc != PST_OK || is_over)
             return rc;
     }
+}
+
+static pst_rc read_bounced(struct pst_get_spec *spec, const pst_call *call,
+                           const struct pst_limit *limit, struct into *into, pst_error *err)
+{
+    struct sum_up sum = {.claims = NULL};
+    pst_rc rc = PST_OK;
+    if (spec->flags & PST_READ_VERIFY)
+        rc = renew_claims(spec, &sum, err);
+    if (rc == PST_OK)
+        rc = read_pieces(spec, call, limit, into, &sum, err);
+    pst_claims_unref(sum.claims);
+    return rc;
 }
 
 static pst_rc fail_short(const struct pst_get_spec *spec, size_t n_read, size_t capacity,

@@ -78,6 +78,8 @@ static pst_rc set_up(struct pst_reader *reader, pst_str key, const pst_read_opti
     if (rc == PST_OK && wish.is_decoded)
         rc = pst_decoder_new(&reader->decoder, err);
     reader->flags = options.flags;
+    if (rc == PST_OK && (options.flags & PST_READ_VERIFY) && !(reader->claims = pst_claims_new()))
+        rc = pst_fail(err, PST_E_NO_MEMORY, "out of memory");
     reader->hedge_after_ms = options.hedge_after_ms;
     reader->expected_crc32c = options.expected_crc32c;
     return rc == PST_OK ? rc : pst_fail_at(reader->port, "GET", key, rc, err, err);
@@ -146,18 +148,21 @@ pst_rc pst_reader_check_sums(struct pst_reader *reader)
 {
     pst_error cause = PST_ERROR_INIT;
     pst_rc rc = PST_OK;
-    int is_whole = reader->offset == 0 && reader->stored_bytes == reader->locked.object_size;
-    int is_compared = (reader->flags & PST_READ_VERIFY) && reader->has_store_crc32c && is_whole;
+    uint64_t agreed = 0;
+    int is_claimed = pst_claims_is_set(reader->claims);
     if (!reader->decoder)
         reader->info.crc32c = reader->stored_crc32c;
     if (reader->flags & PST_READ_EXPECT_CRC32C)
         rc = pst_read_check_crc32c(reader->expected_crc32c, reader->info.crc32c, &cause);
-    if (rc == PST_OK && is_compared)
-        rc = pst_read_check_crc32c(reader->store_crc32c, reader->stored_crc32c, &cause);
+    if (rc == PST_OK && is_claimed)
+        rc = pst_claims_agreed(reader->claims, &agreed, &cause);
     if (rc != PST_OK)
         return pst_reader_fail(reader, rc, &cause);
-    reader->info.is_verified = is_compared || (reader->stored_bytes > 0 &&
-                                               reader->agreed_bytes == reader->stored_bytes);
+    if (reader->stored_bytes > 0)
+        reader->info.is_verified = agreed == reader->stored_bytes ||
+                                   reader->agreed_bytes == reader->stored_bytes;
+    else
+        reader->info.is_verified = is_claimed && reader->locked.object_size == 0;
     return PST_OK;
 }
 

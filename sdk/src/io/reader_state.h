@@ -51,9 +51,9 @@ struct pst_reader {
     pst_error error;
     pst_read_info info;                  /* n_read, crc32c and what the ranges told so far */
     uint64_t stored_bytes, agreed_bytes; /* taken; ... of them with a checksum of the store */
-    uint32_t stored_crc32c, store_crc32c;
-    int has_store_crc32c; /* of the whole object */
-    int is_over;          /* the end was reported, or will be with the bytes at hand */
+    uint32_t stored_crc32c;
+    struct pst_claims *claims; /* with PST_READ_VERIFY; fed with what is taken */
+    int is_over;               /* the end was reported, or will be with the bytes at hand */
 
     struct {
         struct pst_reader_part parts[PST_READ_IN_FLIGHT_MAX]; /* range i in slot i % n_ahead */
@@ -63,11 +63,12 @@ struct pst_reader {
         uint32_t etag_strength, n_under_way, most_under_way;
         char etag[sizeof(((pst_read_info *)0)->etag)];
         size_t etag_len;
-        int is_learned;    /* a first reply has told size and etag */
-        int is_sequential; /* ... but no size: range after range, until one comes short */
-        int is_whole;      /* it cannot be pinned: all of it by one read */
-        int is_stopped;    /* a range failed: none is launched any more */
-        int is_closing;    /* none will be taken either */
+        int is_learned;        /* a first reply has told size and etag */
+        int is_sequential;     /* ... but no size: range after range, until one comes short */
+        int is_whole;          /* it cannot be pinned: all of it by one read */
+        int is_stopped;        /* a range failed: none is launched any more */
+        int is_closing;        /* none will be taken either */
+        struct pst_task *look; /* the stat that asks for checksums */
     } locked;
 };
 
@@ -109,6 +110,11 @@ struct pst_reader_part pst_reader_clear_locked(struct pst_reader_part *part);
 
 /* Release what was in a slot; without the lock. */
 void pst_reader_drop_part(struct pst_reader_part part);
+
+/* Ask for the checksums of what is read, once its first reply is known: a task to be submitted, with a
+ * reference, or NULL. It ends as locked.look becomes NULL. */
+struct pst_task *pst_reader_ask_locked(struct pst_reader *reader,
+                                       const struct pst_get_outcome *outcome);
 
 /* ---- reader_take.c ------------------------------------------------------------------------------ */
 

@@ -105,15 +105,31 @@ static void note_part(struct pst_reader *reader, const struct pst_get_outcome *o
     uint64_t longest = outcome->part_bytes > 0 ? outcome->part_bytes : outcome->n_read;
     if (longest > info->part_bytes)
         info->part_bytes = longest;
-    reader->stored_crc32c = pst_crc32c_combine(reader->stored_crc32c, outcome->crc32c,
-                                               outcome->n_read);
     reader->stored_bytes += outcome->n_read;
     if (outcome->is_verified)
         reader->agreed_bytes += outcome->n_read;
-    if (outcome->has_store_crc32c && !reader->has_store_crc32c) {
-        reader->has_store_crc32c = 1;
-        reader->store_crc32c = outcome->store_crc32c;
+}
+
+/* Sum what was not summed on arrival, and compare with the store's claims. */
+static pst_rc compare(struct pst_reader *reader, const struct pst_reader_part *part)
+{
+    const struct pst_get_outcome *outcome = pst_get_outcome_of(part->get);
+    pst_error cause = PST_ERROR_INIT;
+    uint32_t crc32c = outcome->crc32c;
+    if (pst_claims_is_set(reader->claims)) {
+        struct pst_feed feed;
+        int is_summed = !outcome->has_crc32c && !reader->decoder;
+        pst_feed_begin(&feed, reader->claims, part->offset,
+                       is_summed ? PST_SUM_BIT(PST_SUM_CRC32C) : 0);
+        pst_feed_add(&feed, pst_buffer_bytes(part->buffer), (size_t)outcome->n_read);
+        pst_rc rc = pst_feed_end(&feed, &cause);
+        if (rc != PST_OK)
+            return pst_reader_fail(reader, rc, &cause);
+        if (is_summed)
+            crc32c = feed.total.crc32c;
     }
+    reader->stored_crc32c = pst_crc32c_combine(reader->stored_crc32c, crc32c, outcome->n_read);
+    return PST_OK;
 }
 
 pst_rc pst_reader_take(struct pst_reader *reader, const struct pst_limit *limit, int *is_end)
@@ -131,7 +147,7 @@ pst_rc pst_reader_take(struct pst_reader *reader, const struct pst_limit *limit,
         return pst_reader_fail(reader, rc, NULL);
     pthread_mutex_lock(&reader->gate.mutex);
     struct pst_reader_part *head = &reader->locked.parts[reader->locked.n_taken % reader->n_ahead];
-    while (!head->is_ready && rc == PST_OK)
+    while ((!head->is_ready || reader->locked.look) && rc == PST_OK)
         rc = pst_gate_sleep(&reader->gate, limit);
     if (rc == PST_OK) {
         part = pst_reader_clear_locked(head);
@@ -149,6 +165,8 @@ pst_rc pst_reader_take(struct pst_reader *reader, const struct pst_limit *limit,
     }
     if (rc == PST_OK)
         rc = check_exact(reader, part.offset + n - reader->offset, pst_reader_is_last(reader));
+    if (rc == PST_OK)
+        rc = compare(reader, &part);
     if (rc != PST_OK) {
         pst_reader_drop_part(part);
         return rc;

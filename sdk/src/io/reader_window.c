@@ -24,6 +24,7 @@
 
 #include "core/error.h"
 #include "io/reader_state.h"
+#include "io/retry.h"
 #include "io/room.h"
 
 #define AHEAD_PARTS 4u
@@ -74,6 +75,7 @@ void pst_reader_unref(struct pst_reader *reader)
 {
     if (atomic_fetch_sub_explicit(&reader->refs, 1, memory_order_acq_rel) != 1)
         return;
+    pst_claims_unref(reader->claims);
     pst_gate_fini(&reader->gate);
     pst_port_unref(reader->port);
     free(reader->kept);
@@ -127,7 +129,11 @@ void pst_reader_stop(struct pst_reader *reader)
         else if (part->get)
             ended[n_ended++] = pst_reader_clear_locked(part);
     }
+    struct pst_task *look = reader->locked.look ? pst_task_ref(reader->locked.look) : NULL;
     pthread_mutex_unlock(&reader->gate.mutex);
+    if (look)
+        pst_retry_cancel(look, PST_E_CANCELLED);
+    pst_task_unref(look);
     for (uint32_t i = 0; i < n_ended; i++)
         pst_reader_drop_part(ended[i]);
     for (uint32_t i = 0; i < n_running; i++) {
@@ -170,8 +176,12 @@ static int make_get_locked(struct pst_reader *reader, struct pst_reader_part *pa
         .done = on_done,
         .owner = part,
     };
-    if (pst_read_is_summed(reader->flags) && !reader->decoder)
+    if (pst_claims_is_set(reader->claims)) /* all that is to be known of sums; see take */
+        spec.flags &= ~PST_READ_VERIFY;
+    else if (pst_read_is_summed(reader->flags) && !reader->decoder)
         spec.flags |= PST_READ_CRC32C;
+    if (part->is_late)
+        spec.claims = reader->claims;
     if (reader->locked.is_learned && is_pinned(reader))
         spec.if_match = pst_str_of(reader->locked.etag, reader->locked.etag_len);
     if (!part->is_late) {
@@ -315,6 +325,10 @@ pst_rc pst_reader_start(struct pst_reader *reader)
 /* Read it again, as a whole. NULL for lack of memory. */
 static struct pst_get *read_whole_locked(struct pst_reader *reader, struct pst_reader_part *part)
 {
+    if (reader->claims) { /* it may be another version by then */
+        pst_claims_unref(reader->claims);
+        reader->claims = pst_claims_new();
+    }
     reader->locked.is_whole = 1;
     reader->locked.is_learned = 0; /* once more, by the whole's reply: no ranges until then */
     *part = (struct pst_reader_part){
@@ -348,6 +362,55 @@ static int learn_locked(struct pst_reader *reader, const struct pst_reader_part 
            !(reader->flags & PST_READ_ALLOW_UNPINNED) && !reader->locked.is_stopped;
 }
 
+static void on_look(struct pst_task *task, pst_rc rc)
+{
+    struct pst_reader *reader = task->owner;
+    const pst_attr *attr = &task->result.stat;
+    pthread_mutex_lock(&reader->gate.mutex);
+    pst_str etag = pst_str_of(reader->locked.etag, reader->locked.etag_len);
+    if (rc == PST_OK && pst_verify_is_same(attr, reader->locked.object_size, etag))
+        pst_claims_take(reader->claims, attr->sums, attr->n_sums, attr->sum_stride, attr->size);
+    reader->locked.look = NULL;
+    pthread_cond_signal(&reader->gate.changed);
+    pthread_mutex_unlock(&reader->gate.mutex);
+    if (rc != PST_OK && rc != PST_E_CANCELLED)
+        pst_logf(&reader->port->core->log, PST_LEVEL_INFO,
+                 "read not verified, its checksums cannot be had: %s", task->error.message);
+    pst_task_unref(task);
+    pst_reader_unref(reader);
+}
+
+struct pst_task *pst_reader_ask_locked(struct pst_reader *reader,
+                                       const struct pst_get_outcome *outcome)
+{
+    uint64_t end = reader->locked.end < outcome->object_size ? reader->locked.end
+                                                             : outcome->object_size;
+    const struct pst_verify_case c = {
+        .object_size = outcome->object_size,
+        .offset = reader->offset,
+        .n_wanted = end > reader->offset ? end - reader->offset : 0,
+        .n_first = outcome->n_read,
+        .was_unranged = outcome->was_unranged != 0,
+        .is_hinted = outcome->is_hinted != 0,
+    };
+    if (pst_claims_is_set(reader->claims) || reader->locked.is_closing ||
+        !pst_verify_is_worth_asking(&c) || !pst_port_has(reader->port, PST_CAP_STAT))
+        return NULL;
+    struct pst_task *task = pst_task_new(reader->port, PST_SLOT_STAT, NULL);
+    if (!task)
+        return NULL;
+    task->args.stat = (pst_stat_args){.struct_size = sizeof(task->args.stat),
+                                      .flags = PST_STAT_SUMS,
+                                      .key = reader->key,
+                                      .version = reader->version};
+    task->op.affinity = reader->call.affinity;
+    task->owner = reader;
+    task->then = on_look;
+    atomic_fetch_add_explicit(&reader->refs, 1, memory_order_relaxed);
+    reader->locked.look = task;
+    return pst_task_ref(task);
+}
+
 /* The get has reserved, made and handed out its memory by itself: count it as every other part. */
 static void adopt(struct pst_reader_part *part, struct pst_get *get)
 {
@@ -365,6 +428,7 @@ static void on_done(struct pst_get *get, pst_rc rc)
     struct pst_budget *budget = &reader->port->core->budget;
     const struct pst_get_outcome *outcome = pst_get_outcome_of(get);
     struct launches launches = {.n = 0};
+    struct pst_task *look = NULL;
     int is_first = part->is_late, is_again = 0;
     if (is_first && rc == PST_OK)
         adopt(part, get);
@@ -387,6 +451,8 @@ static void on_done(struct pst_get *get, pst_rc rc)
             part->is_ready = reader->locked.is_stopped = 1;
         }
     } else if (is_first) {
+        if (rc == PST_OK && (reader->flags & PST_READ_VERIFY))
+            look = pst_reader_ask_locked(reader, outcome);
         launch_ahead_locked(reader, &launches); /* now, while nobody can have taken the first */
     }
     if (reader->locked.is_closing && !is_again)
@@ -395,6 +461,9 @@ static void on_done(struct pst_get *get, pst_rc rc)
     pthread_mutex_unlock(&reader->gate.mutex);
     if (dropped.reader)
         pst_reader_drop_part(dropped);
+    if (look)
+        pst_retry_submit(look, reader->call.max_attempts, 0);
+    pst_task_unref(look);
     start(reader, &launches);
     pst_reader_unref(reader);
 }
