@@ -11,7 +11,7 @@
  *
  * libcurl is asked to move bytes with curl_multi_perform, not by socket: it looks at every transfer,
  * which is quicker than telling an epoll set of every change as long as there are no more than 128 of
- * them (measured: LIMITS of docs/http.md).
+ * them (measured).
  *
  * Deadlines and stalls are looked for by a walk over all transfers when the first of them may be due;
  * a stall is noticed an eighth of its time late at most. While accept has asked for a pause nothing
