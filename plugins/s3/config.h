@@ -21,6 +21,7 @@ struct s3_config {
     char *bucket;   /* the URI's authority */
     char *endpoint; /* list and template as given; "": AWS */
     char *region;
+    char region_of_profile[64]; /* what `region` points to where only the profile has one */
     enum s3_addressing addressing;
     enum s3_endpoint_policy endpoint_policy;
     enum s3_payload payload_signing;

@@ -29,6 +29,10 @@ struct s3_waiter {
     void *ctx;
 };
 
+/* Without a region in the options or the environment: take that of the profile, if there is one. A file
+ * that cannot be read is no error here; it is one when keys are looked for in it. */
+void s3_creds_find_region(const pst_host *host, struct s3_config *config);
+
 /* Reads no file and asks nobody yet. `host`, `http`, `client` etc. are taken from `store`. */
 pst_rc s3_creds_new(pst_backend *store, struct s3_creds **out, pst_error *err);
 

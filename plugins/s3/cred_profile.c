@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "config.h"
+#include "cred.h"
 #include "cred_ini.h"
 #include "cred_source.h"
 #include "error.h"
@@ -77,6 +78,15 @@ static pst_rc read_one(struct files *f, int which, const char *given, const char
         return s3_fail(job->err, PST_E_INVALID, "%s %s, line %u: %s", names[which],
                        s3_cred_shown(s3_str(f->paths[which]), shown, sizeof(shown)), line, reason);
     return PST_OK;
+}
+
+static pst_rc read_both(struct files *f)
+{
+    const struct s3_config *config = f->job->config;
+    const pst_rc rc = read_one(f, CREDENTIALS, config->shared_credentials_file,
+                               "~/.aws/credentials");
+
+    return rc == PST_OK ? read_one(f, CONFIG, config->config_file, "~/.aws/config") : rc;
 }
 
 static pst_str text_of(const struct files *f, int which)
@@ -312,12 +322,9 @@ pst_rc s3_cred_profile(struct s3_cred_job *job, const char *name, int is_named,
     const char *looked_at;
     int is_there;
     struct link profile = {.files = &files, .name = s3_str(name), .what = what};
-    pst_rc rc = read_one(&files, CREDENTIALS, job->config->shared_credentials_file,
-                         "~/.aws/credentials");
+    pst_rc rc = read_both(&files);
 
     snprintf(what, sizeof(what), "profile '%s'", s3_cred_shown(s3_str(name), shown, sizeof(shown)));
-    if (rc == PST_OK)
-        rc = read_one(&files, CONFIG, job->config->config_file, "~/.aws/config");
     if (rc != PST_OK)
         goto out;
     looked_at = shown_files(&files, where, sizeof(where));
@@ -334,4 +341,40 @@ pst_rc s3_cred_profile(struct s3_cred_job *job, const char *name, int is_named,
 out:
     files_fini(&files);
     return rc;
+}
+
+/* ---- its region ------------------------------------------------------------------------------- */
+
+/* It becomes a part of host names. */
+static int is_region(pst_str text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        const char c = text.ptr[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'))
+            return 0;
+    }
+    return text.len > 0 && text.len < 64;
+}
+
+void s3_creds_find_region(const pst_host *host, struct s3_config *config)
+{
+    pst_error ignored = PST_ERROR_INIT;
+    struct s3_cred_job job = {.host = host, .config = config, .err = &ignored};
+    struct files files = {.job = &job};
+    const struct link profile = {
+        .files = &files,
+        .name = s3_str(config->profile[0] ? config->profile : "default"),
+    };
+
+    if (config->region[0])
+        return;
+    if (read_both(&files) == PST_OK) {
+        const pst_str region = setting(&profile, "region");
+        if (is_region(region)) {
+            memcpy(config->region_of_profile, region.ptr, region.len);
+            config->region_of_profile[region.len] = '\0';
+            config->region = config->region_of_profile;
+        }
+    }
+    files_fini(&files);
 }

@@ -14,8 +14,8 @@ const pst_option s3_options[S3_N_OPTIONS] = {
     {.type = PST_OPT_STRING,
      .name = "region",
      .env = "AWS_REGION AWS_DEFAULT_REGION",
-     .doc =
-         "region that requests are signed for; without it us-east-1 until the store names another"},
+     .doc = "region that requests are signed for; without it the profile's, else us-east-1 "
+            "until the store names another"},
     {.type = PST_OPT_ENUM,
      .name = "addressing",
      .fallback = "auto",

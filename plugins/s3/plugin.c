@@ -193,6 +193,7 @@ static pst_rc store_open(const pst_host *host, const pst_open_args *args, pst_ba
     if (rc == PST_OK)
         rc = s3_config_new(host, args, &store->config, err);
     if (rc == PST_OK) {
+        s3_creds_find_region(host, store->config);
         memcpy(store->locked.region, store->config->region, strlen(store->config->region));
         rc = s3_endpoints_new(host, store->config, &store->endpoints, err);
     }

@@ -138,6 +138,36 @@ static void test_profile__a_file_that_is_too_long_is_an_error(void **state)
     EXPECT_ERROR(c, PST_E_UNAUTHENTICATED, "is over 65536 bytes");
 }
 
+static const char *region_of(struct cred_case *c, const char *const *options)
+{
+    static char region[64];
+
+    cred_case_close(c);
+    start(c, options);
+    s3_creds_find_region(&c->host, c->store.config);
+    snprintf(region, sizeof(region), "%s", c->store.config->region);
+    return region;
+}
+
+static void test_profile__has_a_region_for_who_names_none(void **state)
+{
+    struct cred_case *c = *state;
+    static const char *const given[] = {"region=us-west-2", NULL};
+    static const char *const named[] = {"env:profile=dev", NULL};
+    static const char *const homeless[] = {"home=", NULL};
+
+    cred_case_file(c, CONFIG,
+                   "[default]\nregion = eu-west-1\n[profile dev]\nregion = eu-central-1\n");
+    assert_string_equal(region_of(c, NULL), "eu-west-1");
+    assert_string_equal(region_of(c, named), "eu-central-1");
+    assert_string_equal(region_of(c, given), "us-west-2");
+    assert_string_equal(region_of(c, homeless), "");
+    cred_case_file(c, CONFIG, "[default]\nregion = evil.test/x\n");
+    assert_string_equal(region_of(c, NULL), "");
+    cred_case_file(c, CONFIG, "[default\nregion = eu-west-1\n");
+    assert_string_equal(region_of(c, NULL), "");
+}
+
 /* ---- roles ------------------------------------------------------------------------------------ */
 
 static void test_profile__a_role_is_assumed_with_the_keys_of_its_source(void **state)
@@ -383,7 +413,7 @@ static void test_sts__an_answer_without_keys_is_an_error(void **state)
     use_role(c);
     cred_case_answer(c, STS, 200, "<html>login</html>");
     START(c, NULL);
-    EXPECT_ERROR(c, PST_E_UNAUTHENTICATED, "STS's answer holds no credentials");
+    EXPECT_ERROR(c, PST_E_UNAUTHENTICATED, "the answer of STS holds no credentials");
     cred_case_close(c);
     START(c, "sts_endpoint=ftp://x");
     EXPECT_ERROR(c, PST_E_INVALID, "sts_endpoint is no http or https URL");
@@ -746,6 +776,7 @@ int main(void)
         TEST(test_profile__a_broken_file_is_told_by_line_and_not_by_its_text),
         TEST(test_profile__a_file_that_cannot_be_read_is_an_error),
         TEST(test_profile__a_file_that_is_too_long_is_an_error),
+        TEST(test_profile__has_a_region_for_who_names_none),
         TEST(test_profile__a_role_is_assumed_with_the_keys_of_its_source),
         TEST(test_profile__roles_in_a_chain_are_assumed_one_by_the_other),
         TEST(test_profile__that_is_its_own_source_uses_its_keys),
