@@ -413,7 +413,7 @@ static void test_sts__an_answer_without_keys_is_an_error(void **state)
     use_role(c);
     cred_case_answer(c, STS, 200, "<html>login</html>");
     START(c, NULL);
-    EXPECT_ERROR(c, PST_E_UNAUTHENTICATED, "the answer of STS holds no credentials");
+    EXPECT_ERROR(c, PST_E_UNAUTHENTICATED, "STS's answer holds no credentials");
     cred_case_close(c);
     START(c, "sts_endpoint=ftp://x");
     EXPECT_ERROR(c, PST_E_INVALID, "sts_endpoint is no http or https URL");
