@@ -275,7 +275,7 @@ pst_rc after(struct call *c, pst_rc rc)
 {
     pst_result *plain = c->result;
     const pst_host *real = c->shim->real;
-    rc = after_slot(c, rc);
+    rc = after_net(c, after_slot(c, rc));
     if (rc < 0)
         spoil_error(c, rc);
     switch (mutant) {

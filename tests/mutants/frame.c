@@ -26,6 +26,7 @@ static const char *const names[] = {
 #define NAME_OF_build(name)
 #define NAME_OF_file(name) #name,
 #define NAME_OF_mem(name) #name,
+#define NAME_OF_s3(name) #name,
 #define X(name, base, killers) NAME_OF_##base(name)
 #include "mutants.def"
 #undef X
@@ -177,7 +178,7 @@ static int32_t s_log_enabled(const pst_host *table, uint32_t level)
 static const void *s_service(const pst_host *table, const char *name)
 {
     const pst_host *real = shim_of(table)->real;
-    return real->service(real, name);
+    return change_service(name, real->service(real, name));
 }
 
 static struct shim *find_shim(const pst_host *real)

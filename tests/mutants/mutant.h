@@ -1,8 +1,9 @@
-/* mutant.h - between the frame of the mutants (frame.c) and what is wrong with each (before.c, after.c). */
+/* mutant.h - between the frame of the mutants (frame.c) and what is wrong with each (before.c, after.c,
+ * net.c). */
 #ifndef PST_MUTANT_H
 #define PST_MUTANT_H
 
-#include <penstock/plugin.h>
+#include <penstock/services.h>
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -11,6 +12,7 @@
 #define MUTANT_IS_build(name)
 #define MUTANT_IS_file(name) M_##name,
 #define MUTANT_IS_mem(name) M_##name,
+#define MUTANT_IS_s3(name) M_##name,
 enum mutant {
     M_none,
 #define X(name, base, killers) MUTANT_IS_##base(name)
@@ -109,6 +111,8 @@ void complete_real(const pst_host *real, pst_op *op, pst_rc rc, const pst_iov *d
 bool on_cancel(struct call *c); /* true: the plugin does not hear of it */
 void on_upload_free(pst_upload *upload);
 pst_rc mutate_dst(struct call *c, const pst_dst_args *args, pst_dst_grant *grant);
+const void *change_service(const char *name, const void *table);
+pst_rc after_net(struct call *c, pst_rc rc);
 pst_rc mutate_emit(struct call *c, const pst_entry *entries, size_t n, size_t stride);
 
 #endif
