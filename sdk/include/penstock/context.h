@@ -106,6 +106,9 @@ typedef struct pst_stats {
     uint64_t idle_bytes;                      /* ... of it kept for reuse */
     uint64_t maps, reuses;                    /* arenas made, and taken from those kept */
     uint64_t ranges, hedges, hedges_won;      /* requests that reads were split into; second ones */
+    uint64_t http_requests, http_opened, http_reused; /* over HTTP; connections made, requests that
+                                                       * went over one that had served before */
+    uint64_t http_name_ns, http_connect_ns, http_tls_ns; /* sums over the connections made */
 } pst_stats;
 PST_API void pst_context_stats(pst_context *context, pst_stats *out);
 

@@ -16,6 +16,8 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
+#include <penstock/services.h>
+
 #include "core/core.h"
 #include "core/cred.h"
 #include "core/error.h"
@@ -461,6 +463,14 @@ void pst_context_stats(pst_context *context, pst_stats *out)
         now.ranges = atomic_load(&core->ranges);
         now.hedges = atomic_load(&core->hedges);
         now.hedges_won = atomic_load(&core->hedges_won);
+        pst_http_stats http;
+        pst_services_stats(core->services, &http);
+        now.http_requests = http.requests;
+        now.http_opened = http.opened;
+        now.http_reused = http.reused;
+        now.http_name_ns = http.name_ns;
+        now.http_connect_ns = http.connect_ns;
+        now.http_tls_ns = http.tls_ns;
         now.threads = pst_pool_threads(core->blocking) + pst_pool_threads(core->cpu) +
                       pst_cred_threads(core->cred) + 1;
         now.fork_generation = core->generation;

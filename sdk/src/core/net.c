@@ -201,6 +201,15 @@ void pst_services_free(pst_services *services)
     free(services);
 }
 
+void pst_services_stats(pst_services *services, pst_http_stats *out)
+{
+    const struct pst_net *net = atomic_load(&services->net);
+    memset(out, 0, sizeof(*out));
+    out->struct_size = sizeof(*out);
+    if (net)
+        net->stats(services->locked.instance, out);
+}
+
 void pst_services_fork_child(void)
 {
     const struct pst_net *net = atomic_load(&mapped);

@@ -3,8 +3,7 @@
 #define PST_CORE_NET_H
 
 #include <penstock/plugins.h>
-
-struct pst_http_stats;
+#include <penstock/services.h>
 
 /* Why the library cannot be used, "" as long as nothing has failed. It does not change once it is set. */
 const char *pst_services_failure(pst_services *services);
@@ -15,7 +14,7 @@ const char *pst_services_failure(pst_services *services);
 int pst_services_shutdown(pst_services *services, uint64_t deadline_ns);
 
 /* What all clients of this core together have done; zeros while nothing is loaded. */
-void pst_services_stats(pst_services *services, struct pst_http_stats *out);
+void pst_services_stats(pst_services *services, pst_http_stats *out);
 
 /* In the child of a fork, from its handler: no lock, no memory. */
 void pst_services_fork_child(void);

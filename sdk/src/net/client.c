@@ -45,8 +45,73 @@ static pst_rc client_new(const pst_host *host, const pst_http_config *config, ps
         client->first_loop = (uint32_t)(atomic_fetch_add(&instance->next_client, 1) %
                                         instance->n_loops);
     pthread_mutex_init(&client->mutex, NULL);
+    pthread_mutex_lock(&instance->mutex);
+    client->next = instance->locked.clients;
+    if (client->next)
+        client->next->prev = client;
+    instance->locked.clients = client;
+    pthread_mutex_unlock(&instance->mutex);
     *out = client;
     return PST_OK;
+}
+
+/* Whether the socket is still open: libcurl does not tell of every one that it closes. */
+static int is_open(const struct pst_socket *socket)
+{
+    struct stat st;
+    return fstat(socket->fd, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_ino == socket->inode;
+}
+
+static void drop_closed_locked(struct pst_http_client *client)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < client->locked.n_sockets; i++) {
+        if (is_open(&client->locked.sockets[i]))
+            client->locked.sockets[n++] = client->locked.sockets[i];
+    }
+    client->locked.n_sockets = n;
+}
+
+static void add_figures(struct pst_http_client *client, pst_http_stats *sum)
+{
+#define ADD(member) sum->member += atomic_load_explicit(&client->member, memory_order_relaxed)
+    ADD(requests);
+    ADD(opened);
+    ADD(reused);
+    ADD(name_ns);
+    ADD(connect_ns);
+    ADD(tls_ns);
+    ADD(bytes_sent);
+    ADD(bytes_received);
+#undef ADD
+}
+
+static void leave_instance(struct pst_http_client *client)
+{
+    struct pst_net_instance *instance = client->instance;
+    pthread_mutex_lock(&instance->mutex);
+    if (client->prev)
+        client->prev->next = client->next;
+    else
+        instance->locked.clients = client->next;
+    if (client->next)
+        client->next->prev = client->prev;
+    add_figures(client, &instance->locked.gone);
+    pthread_mutex_unlock(&instance->mutex);
+}
+
+void pst_client_sum_up(struct pst_net_instance *instance, pst_http_stats *out)
+{
+    pthread_mutex_lock(&instance->mutex);
+    *out = instance->locked.gone;
+    for (struct pst_http_client *client = instance->locked.clients; client; client = client->next) {
+        add_figures(client, out);
+        pthread_mutex_lock(&client->mutex);
+        drop_closed_locked(client);
+        out->n_open += client->locked.n_sockets;
+        pthread_mutex_unlock(&client->mutex);
+    }
+    pthread_mutex_unlock(&instance->mutex);
 }
 
 void pst_client_ref(struct pst_http_client *client)
@@ -58,6 +123,7 @@ void pst_client_unref(struct pst_http_client *client)
 {
     if (atomic_fetch_sub_explicit(&client->refs, 1, memory_order_acq_rel) != 1)
         return;
+    leave_instance(client);
     pst_settings_fini(&client->settings);
     free(client->locked.sockets);
     pthread_mutex_destroy(&client->mutex);
@@ -145,23 +211,6 @@ static void http_cancel(pst_http_client *client, uint64_t id)
 static void http_resume(pst_http_client *client, uint64_t id)
 {
     signal_id(client, id, 0);
-}
-
-/* Whether the socket is still open: libcurl does not tell of every one that it closes. */
-static int is_open(const struct pst_socket *socket)
-{
-    struct stat st;
-    return fstat(socket->fd, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_ino == socket->inode;
-}
-
-static void drop_closed_locked(struct pst_http_client *client)
-{
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < client->locked.n_sockets; i++) {
-        if (is_open(&client->locked.sockets[i]))
-            client->locked.sockets[n++] = client->locked.sockets[i];
-    }
-    client->locked.n_sockets = n;
 }
 
 static int have_room_locked(struct pst_http_client *client)

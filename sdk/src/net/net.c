@@ -55,6 +55,7 @@ static void free_loops(struct pst_net_instance *instance)
 {
     for (uint32_t i = 0; i < PST_LOOPS_MAX; i++)
         pst_loop_free(instance->loops[i]);
+    pthread_mutex_destroy(&instance->mutex);
     free(instance);
 }
 
@@ -71,6 +72,7 @@ static pst_rc instance_new(const struct pst_net_host *nh, struct pst_net_instanc
     if (!instance)
         return pst_net_fail(err, PST_E_NO_MEMORY, "out of memory");
     instance->nh = *nh;
+    pthread_mutex_init(&instance->mutex, NULL);
     instance->n_loops = nh->n_cores < PST_LOOPS_MAX ? nh->n_cores : PST_LOOPS_MAX;
     if (instance->n_loops == 0)
         instance->n_loops = 1;
@@ -138,6 +140,7 @@ static const struct pst_net net = {
     .instance_free = instance_free,
     .is_own_thread = is_own_thread,
     .fork_child = fork_child,
+    .stats = pst_client_sum_up,
 };
 
 pst_rc pst_net_open_1(const char *build_id, const struct pst_net **out, pst_error *err)

@@ -44,6 +44,11 @@ struct pst_net_instance {
     atomic_uint_fast64_t next_id, next_client;
     uint32_t n_loops;
     struct pst_loop *loops[PST_LOOPS_MAX];
+    pthread_mutex_t mutex;
+    struct {
+        struct pst_http_client *clients;
+        pst_http_stats gone; /* of the clients that are freed */
+    } locked;
 };
 
 struct pst_socket {
@@ -54,6 +59,7 @@ struct pst_socket {
 struct pst_http_client {
     atomic_uint refs; /* its owner, each lane */
     struct pst_net_instance *instance;
+    struct pst_http_client *prev, *next; /* in the instance's list */
     struct pst_net_settings settings;
     uint32_t first_loop, n_loops; /* that it may use, from first_loop on, around the end */
     pthread_mutex_t mutex;
@@ -222,6 +228,8 @@ pst_rc pst_net_fail(pst_error *err, pst_rc rc, const char *message);
 /* ---- client.c ---- */
 void pst_client_ref(struct pst_http_client *client);
 void pst_client_unref(struct pst_http_client *client);
+/* What all clients of the instance have done, those that are freed included. */
+void pst_client_sum_up(struct pst_net_instance *instance, pst_http_stats *out);
 /* Remember a socket that was opened for it. */
 void pst_client_note_socket(struct pst_http_client *client, int fd);
 
