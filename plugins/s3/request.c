@@ -204,7 +204,7 @@ static pst_rc enter(struct s3_request *r, uint64_t refused)
 
     atomic_store(&r->own.is_sending, 1);
     if (!r->store->config->is_anonymous) {
-        memset(&r->own.waiter, 0, sizeof(r->own.waiter));
+        /* Its links are cred.c's, which a cancel from before may be looking at. */
         r->own.waiter.fn = on_identity;
         r->own.waiter.ctx = r;
         atomic_store(&r->own.is_waiting, 1);

@@ -63,7 +63,8 @@ struct s3_request {
 };
 
 /* Start over with `request` for `op`: all fields but store, op, err (the operation's), method, bucket
- * (the store's) and key are zero. A cancel that came before is not forgotten. */
+ * (the store's) and key are zero. A cancel that came before is not forgotten, so the memory is zero
+ * before the first of them. */
 void s3_request_init(struct s3_request *request, pst_backend *store, pst_op *op, const char *method,
                      pst_str key);
 
@@ -86,8 +87,7 @@ __attribute__((format(printf, 3, 4))) void s3_request_paramf(struct s3_request *
 void s3_sse_c_headers(struct s3_request *request, int is_source);
 
 /* PENDING: done will be called. OK, with S3_PRESIGN alone: url is there, done will not be called. Else an
- * error, in *err
- * too: lack of memory in the calls above, a cancelled operation, what cannot be sent. */
+ * error, in *err too: lack of memory in the calls above, a cancelled operation, what cannot be sent. */
 pst_rc s3_request_send(struct s3_request *request);
 
 /* For the slots cancel and dst_ready. Any thread. */
