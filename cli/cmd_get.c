@@ -205,78 +205,34 @@ static int start_progress(void *arg, uint64_t object_size, const char *etag)
     return CLI_OK;
 }
 
-/* A checksum of the store is of the bytes as they are stored: what comes out of the decompressor cannot be
- * compared with it, so those bytes are read once before. */
-static int verify_stored(struct cli *cli, const struct cli_stream *stream,
-                         const pst_read_options *options)
-{
-    pst_read_options stored = *options;
-    struct cli_stream before = *stream;
-
-    stored.decode = PST_DECODE_NEVER;
-    before.options = &stored;
-    before.info = NULL;
-    before.on_size = NULL;
-    before.sink = cli_sink_nowhere;
-    before.arg = cli;
-    return cli_stream_read(cli, &before);
-}
-
-/* With --verify: have the read compare. `attr` must live as long as `options`. */
-static int expect(struct cli *cli, struct cli_flow *flow, const struct cli_stream *stream,
-                  pst_read_options *options, pst_attr **attr)
-{
-    const pst_stat_options look = {.struct_size = sizeof(look), .version = options->version};
-    pst_error err = PST_ERROR_INIT;
-    int code = CLI_OK;
-
-    options->flags |= PST_READ_CRC32C;
-    if (!flow->verifies)
-        return CLI_OK;
-    if (stream->offset > 0 || stream->length != PST_UNKNOWN) {
-        cli_not_verified(cli, flow, stream->name, "the store's checksum is of the whole object");
-        return CLI_OK;
-    }
-    pst_rc rc = pst_stat(stream->store, stream->key, &look, &cli->call, attr, &err);
-    if (rc != PST_OK)
-        return cli_fail_rc(cli, rc, &err);
-    cli_expect_sum(cli, flow, stream->name, *attr, options);
-    if (is_decoded(flow, stream->key) && (options->flags & PST_READ_EXPECT_CRC32C)) {
-        code = verify_stored(cli, stream, options);
-        options->flags &= ~PST_READ_EXPECT_CRC32C;
-    }
-    return code;
-}
-
 static int get_object(struct cli *cli, struct cli_flow *flow, struct cli_stream *stream,
                       const char *file)
 {
     pst_read_options options = {.struct_size = sizeof(options)};
     pst_read_info info = {.struct_size = sizeof(info)};
-    pst_attr *attr = NULL;
-    int code;
+    int code = CLI_OK;
 
     cli_flow_read_options(flow, &options);
+    options.flags |= PST_READ_CRC32C;
     options.version = cli_str(cli->args, "version-id");
     stream->options = &options;
     stream->info = &info;
-    code = expect(cli, flow, stream, &options, &attr);
-    if (code == CLI_OK && strcmp(file, "-") == 0) {
+    if (strcmp(file, "-") == 0) {
         bool is_range = stream->offset > 0 || stream->length != PST_UNKNOWN;
         stream->on_size = is_range ? NULL : start_progress;
         stream->sink = sink_with_progress;
         stream->arg = cli;
         code = cli_stream_read(cli, stream);
-    } else if (code == CLI_OK) {
+    } else {
         code = get_to_file(cli, flow, stream, file);
     }
     if (code == CLI_OK) {
+        cli_verify_read(cli, flow, stream);
         cli_flow_add_read(flow, &info);
         cli_flow_add_object(flow, info.n_read,
                             is_decoded(flow, stream->key) ? info.object_size : info.n_read);
         cli_flow_add_crc(flow, info.crc32c);
     }
-    pst_attr_free(attr);
     return code;
 }
 

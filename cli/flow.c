@@ -95,6 +95,8 @@ void cli_flow_read_options(const struct cli_flow *flow, pst_read_options *out)
     out->part_bytes = cli_read_part(flow->part_bytes);
     out->max_in_flight = flow->n_at_once;
     out->decode = flow->decode;
+    if (flow->verifies)
+        out->flags |= PST_READ_VERIFY;
 }
 
 /* ---- account ------------------------------------------------------------------------------------ */

@@ -60,7 +60,7 @@ bool cli_flow_compresses(const struct cli_flow *flow, pst_str name);
  * short, as. 0 stays 0. */
 uint64_t cli_read_part(uint64_t part_bytes);
 
-/* Fill in what the flow says: parts, level of compression if it is asked for; ranges. */
+/* Fill in what the flow says: parts, level of compression if it is asked for; ranges, verification. */
 void cli_flow_write_options(const struct cli_flow *flow, bool compresses, pst_write_options *out);
 void cli_flow_read_options(const struct cli_flow *flow, pst_read_options *out);
 
@@ -92,10 +92,9 @@ struct cli_expected {
 int cli_verify_written(struct cli *cli, struct cli_flow *flow, pst_store *store, pst_str key,
                        const struct cli_expected *expected);
 
-/* Before a read: ask for the checksum that it must have, which comes with `attr` (keep it until the
- * read is over). Says so if the store keeps none. */
-void cli_expect_sum(struct cli *cli, struct cli_flow *flow, const char *name, const pst_attr *attr,
-                    pst_read_options *options);
+/* After a read that succeeded: what was read with PST_READ_VERIFY is verified, or it is said why not.
+ * Nothing without --verify. */
+void cli_verify_read(struct cli *cli, struct cli_flow *flow, const struct cli_stream *stream);
 
 /* Say that something is not verified, and why; -q does not hide it. */
 void cli_not_verified(struct cli *cli, struct cli_flow *flow, const char *name, const char *why);

@@ -175,12 +175,6 @@ static int copy_large(struct transfer_work *work)
     work->n_read = 0;
     work->n_read_crc = 0;
     cli_flow_read_options(&work->t->flow, &options);
-    if (work->has_kept_crc) {
-        options.flags = PST_READ_EXPECT_CRC32C;
-        options.expected_crc32c = work->kept_crc;
-        if (work->from.attr->etag_strength == PST_ETAG_STRONG)
-            options.if_match = work->from.attr->etag;
-    }
     transfer_begin_large(work->t);
     code = cli_stream_read(work->cli, &stream);
     if (code == CLI_OK) {
@@ -205,12 +199,8 @@ static int copy_through(struct transfer_work *work)
     bool is_small = false;
     int code = CLI_OK;
 
-    if (work->t->flow.verifies)
-        code = transfer_expect_source(work);
-    if (code == CLI_OK && !work->item->is_compressed)
+    if (!work->item->is_compressed)
         code = transfer_load_body(work, &is_small);
-    if (code == CLI_OK && is_small)
-        code = transfer_check_body(work);
     if (code != CLI_OK)
         return code;
     return is_small ? copy_small(work) : copy_large(work);

@@ -93,8 +93,8 @@ int transfer_fail_to(struct transfer_work *work, pst_rc rc, const pst_error *err
 
 pst_rc transfer_load_attr(struct transfer_work *work, struct transfer_side *side, pst_error *err)
 {
-    const pst_stat_options options = {.struct_size = sizeof(options),
-                                      .version = side->place->version};
+    const pst_stat_options options = {
+        .struct_size = sizeof(options), .flags = PST_LOOK_SUMS, .version = side->place->version};
 
     if (side->attr)
         return PST_OK;
@@ -183,6 +183,8 @@ int transfer_load_body(struct transfer_work *work, bool *is_small)
     const pst_attr *attr = work->from.attr;
     pst_rc rc;
 
+    if (work->t->flow.verifies)
+        options.flags = PST_READ_VERIFY;
     *is_small = work->body != NULL;
     if (work->body || item->size > work->t->small_bytes)
         return CLI_OK;

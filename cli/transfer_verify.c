@@ -8,29 +8,6 @@
 
 #include "transfer_work.h"
 
-int transfer_expect_source(struct transfer_work *work)
-{
-    struct transfer_side *from = &work->from;
-    pst_error err = PST_ERROR_INIT;
-    pst_rc rc = transfer_load_attr(work, from, &err);
-
-    if (rc != PST_OK)
-        return transfer_fail_from(work, rc, &err);
-    work->has_kept_crc = cli_find_crc(from->attr, &work->kept_crc);
-    return CLI_OK;
-}
-
-int transfer_check_body(const struct transfer_work *work)
-{
-    char texts[2][PST_CRC32C_TEXT_SIZE];
-
-    if (!work->has_kept_crc || work->kept_crc == work->from.crc)
-        return CLI_OK;
-    return cli_fail(work->cli, CLI_DATA, "%s: checksum: wanted %s, got %s", work->from.shown.data,
-                    pst_crc32c_text(work->kept_crc, texts[0]),
-                    pst_crc32c_text(work->from.crc, texts[1]));
-}
-
 int transfer_verify_target(struct transfer_work *work, bool is_unread)
 {
     struct transfer_side *from = &work->from, *to = &work->to;

@@ -26,8 +26,6 @@ struct transfer_work {
     uint64_t n_read;             /* bytes of a large object that went into the writer */
     uint32_t n_read_crc;
     uint64_t stored_size; /* of what was written */
-    bool has_kept_crc;    /* with --verify: the sum that the source's store keeps */
-    uint32_t kept_crc;
     pst_writer *writer;
     bool may_rename; /* another mark may still help */
     bool is_renamed; /* ... and does: try again */
@@ -70,12 +68,6 @@ int transfer_load_body(struct transfer_work *work, bool *is_small);
 int transfer_look_at_target(struct transfer_work *work, bool *is_identical);
 
 /* ---- --verify (transfer_verify.c) --------------------------------------------------------------- */
-
-/* Learn the sum that the source's store keeps, before it is read. */
-int transfer_expect_source(struct transfer_work *work);
-
-/* Is the small object that was read the one whose sum is kept? */
-int transfer_check_body(const struct transfer_work *work);
 
 /* Is the target's object there as it must be? `is_unread`: its bytes did not come through here. */
 int transfer_verify_target(struct transfer_work *work, bool is_unread);

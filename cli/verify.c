@@ -5,8 +5,8 @@
  * compressed objects, through the decompressor, because the checksum that counts is that of the bytes
  * before. A remote store computes a sum of its own over what arrived, which is as good as reading.
  *
- * What was read is compared with the checksum that the store keeps of it; there is nothing to compare
- * with where it keeps none, and that is said. A difference is exit 7 with both checksums in one line. */
+ * What was read the library compares with the checksums that the store keeps of it; there is nothing to
+ * compare with where it keeps none, and that is said. A difference is exit 7 with both checksums in one line. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -29,7 +29,7 @@ bool cli_find_crc(const pst_attr *attr, uint32_t *crc)
 void cli_not_verified(struct cli *cli, struct cli_flow *flow, const char *name, const char *why)
 {
     atomic_fetch_add(&flow->n_unverified, 1);
-    cli_tell(cli, "%s: not verified: %s", name, why);
+    cli_tell(cli, "%s: verified: no, %s", name, why);
 }
 
 static int fail_size(struct cli *cli, const char *name, uint64_t wanted, uint64_t got)
@@ -62,6 +62,7 @@ static int read_back(struct cli *cli, struct cli_flow *flow, pst_store *store, p
     int code;
 
     cli_flow_read_options(flow, &options);
+    options.flags &= ~PST_READ_VERIFY; /* what the store says of itself is not the question */
     options.decode = expected->is_compressed ? PST_DECODE_ZSTD : PST_DECODE_NEVER;
     if (attr->etag_strength == PST_ETAG_STRONG)
         options.if_match = attr->etag;
@@ -74,12 +75,13 @@ static int read_back(struct cli *cli, struct cli_flow *flow, pst_store *store, p
 int cli_verify_written(struct cli *cli, struct cli_flow *flow, pst_store *store, pst_str key,
                        const struct cli_expected *expected)
 {
+    const pst_stat_options look = {.struct_size = sizeof(look), .flags = PST_LOOK_SUMS};
     pst_store_info info = {.struct_size = sizeof(info)};
     pst_error err = PST_ERROR_INIT;
     pst_attr *attr = NULL;
     uint32_t crc;
     int code;
-    pst_rc rc = pst_stat(store, key, NULL, &cli->call, &attr, &err);
+    pst_rc rc = pst_stat(store, key, &look, &cli->call, &attr, &err);
 
     if (rc != PST_OK)
         return cli_fail_rc_at(cli, rc, &err, "verify: ");
@@ -97,16 +99,18 @@ int cli_verify_written(struct cli *cli, struct cli_flow *flow, pst_store *store,
     return code;
 }
 
-void cli_expect_sum(struct cli *cli, struct cli_flow *flow, const char *name, const pst_attr *attr,
-                    pst_read_options *options)
+void cli_verify_read(struct cli *cli, struct cli_flow *flow, const struct cli_stream *stream)
 {
-    if (!cli_find_crc(attr, &options->expected_crc32c)) {
-        cli_not_verified(cli, flow, name, "the store keeps no CRC-32C of it");
+    bool is_part = stream->offset > 0 || stream->length != PST_UNKNOWN;
+
+    if (!flow->verifies)
         return;
+    if (stream->info->is_verified) {
+        atomic_fetch_add(&flow->n_verified, 1);
+        cli_verbose(cli, "%s: verified: yes", stream->name);
+    } else {
+        cli_not_verified(cli, flow, stream->name,
+                         is_part ? "the store keeps no checksum of just these bytes"
+                                 : "the store keeps no checksum of it");
     }
-    options->flags |= PST_READ_EXPECT_CRC32C;
-    /* The checksum is that of one version. */
-    if (attr->etag_strength == PST_ETAG_STRONG)
-        options->if_match = attr->etag;
-    atomic_fetch_add(&flow->n_verified, 1);
 }

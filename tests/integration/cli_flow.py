@@ -14,6 +14,9 @@ class Verifying(Flow):
             self.run_ok("put", "--verify", "a", "b")
             self.run_ok("get", "--verify", "b", "c")
             self.assertEqual(self.read("c"), data)
+            self.assertEqual(self.run_ok("cat", "--verify", "b"), data)
+            said = self.run_raw("cat", "-v", "--verify", "b").stderr
+            self.assertIn(b"/b: verified: yes\n", said)
             for _ in range(2): # the second time it is there
                 self.run_ok("cp", "--verify", "c", "e")
 
@@ -23,7 +26,7 @@ class Verifying(Flow):
         self.assertEqual((result.returncode, self.read("b")), (OK, b"data"))
         said, facts = result.stderr.splitlines()
         self.assertEqual(said, b"penstock: mv: " + self.uri("b").encode() +
-                         b": not verified: the store renamed it, no byte was read")
+                         b": verified: no, the store renamed it, no byte was read")
         facts = json.loads(facts)
         self.assertEqual((facts["objects"], facts["bytes"], facts["verified"],
                           facts["not_verified"]), (1, 4, 0, 1))
@@ -79,11 +82,11 @@ class Verifying(Flow):
             result = self.run_raw("get", "--verify", *quiet, "plain")
             self.assertEqual((result.returncode, result.stdout), (OK, b"no checksum beside it"))
             self.assertEqual(result.stderr, b"penstock: get: " + self.uri("plain").encode() +
-                             b": not verified: the store keeps no CRC-32C of it\n")
+                             b": verified: no, the store keeps no checksum of it\n")
         self.run_ok("put", "plain", "b")
         result = self.run_raw("get", "--verify", "--length", "4", "b")
         self.assertEqual((result.returncode, result.stdout), (OK, b"no c"))
-        self.assertIn(b"not verified: the store's checksum is of the whole object", result.stderr)
+        self.assertIn(b"verified: no, the store keeps no checksum of just these bytes", result.stderr)
 
 
     def test_a_range_of_no_bytes_is_a_file_of_none(self):
