@@ -47,9 +47,8 @@ class Subject:
         self.name = name
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK_", "AWS_"))}
 
-    def kit(self, uri):
-        run(PENSTOCK, "conformance", self.library, "--uri", uri, "--profile", "full", *self.options,
-            env=self.env)
+    def kit(self, *where):
+        run(PENSTOCK, "conformance", self.library, *where, "--profile", "full", env=self.env)
 
     def penstock(self, *args):
         options = [f"{self.name}.{o}" if "=" in o else o for o in self.options]
@@ -75,13 +74,13 @@ class Subject:
 def check_local(subject, scheme, temp):
     for folder in "kit", "store/trip":
         os.makedirs(os.path.join(temp, folder))
-    subject.kit(f"{scheme}://{temp}/kit/")
+    subject.kit("--uri", f"{scheme}://{temp}/kit/")
     subject.round_trip(temp, f"{scheme}://{temp}/store/trip/")
 
 
 def check_rustmem(subject, temp):
     """Its objects are of the process: one command writes and reads back."""
-    subject.kit("rustmem://conformance/")
+    subject.kit("--uri", "rustmem://conformance/")
     path = os.path.join(temp, "object")
     with open(path, "wb") as f:
         f.write(os.urandom(3 << 20))
@@ -98,7 +97,7 @@ def main():
                            "access_key_id": "KITACCESSKEY",
                            "secret_access_key": "kit-secret-access-key"}
                 subject = Subject(folder, name, options)
-                subject.kit("s3://kit-bucket/kit/")
+                subject.kit("--faults", os.path.join(ROOT, "tests/servers/faults/s3.json"))
                 subject.round_trip(temp, "s3://kit-bucket/trip/")
         elif name == "rustmem":
             check_rustmem(Subject(folder, name, {}), temp)
