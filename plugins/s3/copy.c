@@ -11,8 +11,10 @@
 
 #include "attr.h"
 #include "copy.h"
+#include "endpoint.h"
 #include "error.h"
 #include "ops.h"
+#include "text.h"
 #include "url.h"
 #include "xml.h"
 
@@ -38,6 +40,17 @@ pst_str s3_copy_source(pst_op *op, const pst_backend *store, const pst_copy_args
         at = s3_encode_query(at, args->from_version);
     }
     return pst_str_of(text, (size_t)(at - text));
+}
+
+void s3_copy_aim(struct s3_request *request, const pst_copy_args *args, const char *method)
+{
+    s3_request_init(request, request->store, request->op, method, args->from);
+    pst_str bucket = S3_GET(pst_copy_args, args, from_authority);
+    if (bucket.len > 0)
+        request->bucket = bucket;
+    if (args->from_version.len > 0)
+        s3_request_param(request, "versionId", args->from_version);
+    s3_sse_c_headers(request, 0);
 }
 
 static int32_t on_element(void *ctx, const char *path, pst_str text)
@@ -92,6 +105,59 @@ static void on_copy(struct s3_request *request, pst_rc rc, const pst_http_reply 
         s3_complete(op, rc);
 }
 
+static pst_rc send_copy(pst_op *op)
+{
+    struct s3_call *call = s3_call_of(op);
+    struct s3_request *request = &call->request;
+    const pst_copy_args *args = call->args;
+    pst_backend *store = request->store;
+    pst_str source = s3_copy_source(op, store, args);
+    if (source.len == 0)
+        return s3_fail(op->err, PST_E_NO_MEMORY, "out of memory");
+    s3_request_init(request, store, op, "PUT", args->to);
+    request->done = on_copy;
+    s3_request_header(request, "x-amz-copy-source", source);
+    s3_request_header(request, "x-amz-copy-source-if-match", args->from_if_match);
+    if (args->flags & PST_COPY_REPLACE_ATTR) {
+        s3_request_header(request, "x-amz-metadata-directive", PST_STR("REPLACE"));
+        s3_request_header(request, "x-amz-tagging-directive", PST_STR("REPLACE"));
+        pst_rc rc = s3_attr_send(request, args->attr);
+        if (rc != PST_OK)
+            return rc;
+    }
+    s3_new_object_send(request, args->flags & PST_COPY_REPLACE_ATTR ? args->attr : NULL);
+    s3_sse_c_headers(request, 1);
+    request->body_max = REPLY_BYTES_MAX;
+    request->flags = S3_CHANGES;
+    return s3_request_send(request);
+}
+
+static void on_checked(struct s3_request *request, pst_rc rc, const pst_http_reply *reply)
+{
+    pst_op *op = request->op;
+    const pst_copy_args *args = s3_call_of(op)->args;
+    uint32_t strength;
+    if (rc == PST_OK) {
+        pst_str etag = s3_keep_etag(op, s3_header(reply->headers, reply->n_headers, "etag"),
+                                    &strength);
+        rc = s3_str_eq(etag, args->from_if_match)
+                 ? send_copy(op)
+                 : s3_fail(op->err, PST_E_PRECONDITION, "the source's etag is another one");
+    }
+    if (rc != PST_PENDING)
+        s3_complete(op, rc);
+}
+
+/* Ceph takes x-amz-copy-source-if-match and does not look at it. */
+static pst_rc check_source(pst_op *op)
+{
+    struct s3_request *request = &s3_call_of(op)->request;
+    const pst_copy_args *args = s3_call_of(op)->args;
+    s3_copy_aim(request, args, "HEAD");
+    request->done = on_checked;
+    return s3_request_send(request);
+}
+
 pst_rc s3_copy(pst_backend *store, pst_op *op, const pst_copy_args *args, pst_put_result *result)
 {
     struct s3_call *call = s3_call_of(op);
@@ -106,22 +172,7 @@ pst_rc s3_copy(pst_backend *store, pst_op *op, const pst_copy_args *args, pst_pu
     s3_request_init(request, store, op, "PUT", args->to);
     if ((args->flags & PST_PUT_CREATE_ONLY) || args->if_match.len > 0)
         return s3_copy_in_parts(store, op, args, result);
-    pst_str source = s3_copy_source(op, store, args);
-    if (source.len == 0)
-        return s3_fail(op->err, PST_E_NO_MEMORY, "out of memory");
-    request->done = on_copy;
-    s3_request_header(request, "x-amz-copy-source", source);
-    s3_request_header(request, "x-amz-copy-source-if-match", args->from_if_match);
-    if (args->flags & PST_COPY_REPLACE_ATTR) {
-        s3_request_header(request, "x-amz-metadata-directive", PST_STR("REPLACE"));
-        s3_request_header(request, "x-amz-tagging-directive", PST_STR("REPLACE"));
-        rc = s3_attr_send(request, args->attr);
-        if (rc != PST_OK)
-            return rc;
-    }
-    s3_new_object_send(request, args->flags & PST_COPY_REPLACE_ATTR ? args->attr : NULL);
-    s3_sse_c_headers(request, 1);
-    request->body_max = REPLY_BYTES_MAX;
-    request->flags = S3_CHANGES;
-    return s3_request_send(request);
+    if (args->from_if_match.len > 0 && !s3_endpoints_are_aws(store->endpoints))
+        return check_source(op);
+    return send_copy(op);
 }

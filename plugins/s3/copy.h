@@ -7,6 +7,9 @@
 /* "/bucket/key?versionId=...", encoded, in memory of the operation; empty for lack of it. */
 pst_str s3_copy_source(pst_op *op, const pst_backend *store, const pst_copy_args *args);
 
+/* Make `request` one about the source. */
+void s3_copy_aim(struct s3_request *request, const pst_copy_args *args, const char *method);
+
 /* Copy by an upload whose parts the store takes from the source: what is too large for one CopyObject,
  * and what depends on the destination. PENDING, or why it could not begin. */
 pst_rc s3_copy_in_parts(pst_backend *store, pst_op *op, const pst_copy_args *args,

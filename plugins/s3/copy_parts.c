@@ -296,22 +296,10 @@ static void on_tags(struct s3_request *request, pst_rc rc, const pst_http_reply 
         end(op, rc);
 }
 
-static void aim_at_source(pst_op *op, const char *method)
-{
-    struct s3_request *request = &s3_call_of(op)->request;
-    const struct copying *c = copying_of(op);
-    s3_request_init(request, c->store, op, method, c->args->from);
-    pst_str bucket = S3_GET(pst_copy_args, c->args, from_authority);
-    if (bucket.len > 0)
-        request->bucket = bucket;
-    if (c->args->from_version.len > 0)
-        s3_request_param(request, "versionId", c->args->from_version);
-}
-
 static pst_rc ask_for_tags(pst_op *op)
 {
     struct s3_request *request = &s3_call_of(op)->request;
-    aim_at_source(op, "GET");
+    s3_copy_aim(request, copying_of(op)->args, "GET");
     s3_request_param(request, "tagging", PST_STR(""));
     request->body_max = REPLY_BYTES_MAX;
     request->done = on_tags;
@@ -372,9 +360,8 @@ pst_rc s3_copy_in_parts(pst_backend *store, pst_op *op, const pst_copy_args *arg
     if (c->source.len == 0)
         return s3_fail(op->err, PST_E_NO_MEMORY, "out of memory");
     call->outer = c;
-    aim_at_source(op, "HEAD");
+    s3_copy_aim(request, args, "HEAD");
     s3_request_header(request, "if-match", args->from_if_match);
-    s3_sse_c_headers(request, 0);
     request->done = on_head;
     return s3_request_send(request);
 }
