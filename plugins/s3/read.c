@@ -334,6 +334,10 @@ static pst_rc end_taken(struct s3_request *request, const pst_http_reply *reply,
     if (r->expected == PST_UNKNOWN && r->is_whole && !r->is_enough)
         result->object_size = n_taken;
     result->n_read = n_taken;
+    if (r->sums.is_composite && r->is_whole) { /* stat tells those of the parts */
+        r->sums.sums[0] = (pst_sum){.algorithm = PST_SUM_CRC32C, .scope = PST_SCOPE_RANGE};
+        r->sums.n = 1;
+    }
     if (r->sums.n > 0) {
         result->sums = r->sums.sums;
         result->n_sums = r->sums.n;

@@ -107,6 +107,30 @@ static void test_connection__is_kept_and_counted(void **state)
     server_stop(server);
 }
 
+static void test_figures__of_clients_are_summed_and_outlive_them(void **state)
+{
+    struct server *server = begin();
+    pst_http_client *first = net_client(&host, NULL), *second = net_client(&host, NULL);
+    pst_http_stats before, stats;
+    struct call call;
+    (void)state;
+    host.net->stats(host.instance, &before);
+    for (int i = 0; i < 3; i++)
+        run_path(first, server, "/x", &call);
+    run_path(second, server, "/x", &call);
+    host.net->stats(host.instance, &stats);
+    assert_int_equal(stats.requests - before.requests, 4);
+    uint64_t opened = stats.opened - before.opened; /* they may share one */
+    assert_true(opened == 1 || opened == 2);
+    assert_int_equal(stats.reused - before.reused, 4 - opened);
+    host.http->client_free(first);
+    host.http->client_free(second);
+    host.net->stats(host.instance, &stats);
+    assert_int_equal(stats.requests - before.requests, 4);
+    assert_true(stats.connect_ns > before.connect_ns);
+    server_stop(server);
+}
+
 static void test_connection__that_the_server_closes_is_not_used_again(void **state)
 {
     struct server *server = begin();
@@ -396,6 +420,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_connection__is_kept_and_counted),
+        cmocka_unit_test(test_figures__of_clients_are_summed_and_outlive_them),
         cmocka_unit_test(test_connection__that_the_server_closes_is_not_used_again),
         cmocka_unit_test(test_connection__of_its_own_is_new_and_closed_afterwards),
         cmocka_unit_test(test_stale__connection_is_replaced_and_the_body_sent_again),
