@@ -2,6 +2,7 @@
 #include "cred_fixture.h"
 
 #include <ftw.h>
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -95,8 +96,12 @@ static void fake_dealloc(const pst_host *host, void *memory)
 {
     struct cred_case *c = case_of(host);
 
+    const size_t n = memory ? malloc_usable_size(memory) : 0;
+    const int is_dirty = n > 0 && (memmem(memory, n, "hush", 4) || memmem(memory, n, "SECRET-", 7));
+
     pthread_mutex_lock(&c->mutex);
     c->n_blocks--;
+    c->n_dirty += is_dirty;
     pthread_mutex_unlock(&c->mutex);
     free(memory);
 }
@@ -406,6 +411,7 @@ void cred_case_close(struct cred_case *c)
     pthread_mutex_unlock(&c->mutex);
     if (!c->is_blind)
         assert_int_equal(c->n_blocks, 0);
+    assert_int_equal(c->n_dirty, 0);
 }
 
 struct cred_rule *cred_case_rule(struct cred_case *c, const char *match)

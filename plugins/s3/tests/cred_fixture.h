@@ -2,7 +2,8 @@
  * answers by rules on threads of its own, the real crypto/1, and a home directory.
  *
  * A test opens a case with options ("name=value"; "env:name=value" for what stands in the environment),
- * says what is answered to what, and asks. Closing fails the test if memory is left. */
+ * says what is answered to what, and asks. Closing fails the test if memory is left, or was given back
+ * with a secret in it. */
 #ifndef S3_TESTS_CRED_FIXTURE_H
 #define S3_TESTS_CRED_FIXTURE_H
 
@@ -57,6 +58,7 @@ struct cred_case {
     void *held_arg;
     int n_jobs;                   /* of exec, begun */
     int64_t n_blocks, fail_after; /* allocations; -1: none fails */
+    int n_dirty;                  /* blocks given back with a secret in them: "hush" or "SECRET-" */
     int is_blind;                 /* do not look for leaks: something was abandoned on purpose */
     char log[8192];
     pst_error err; /* of opening */
