@@ -1,5 +1,8 @@
 /* cred_json.c - credentials in the JSON documents of container services, metadata services, SSO and
- * credential processes. */
+ * credential processes.
+ *
+ * Read by jansson; its values are wiped before they are freed. The buffer of its scanner, which held each
+ * text in turn, is out of reach. */
 #include <string.h>
 
 #include <jansson.h>

@@ -83,6 +83,14 @@ static void XMLCALL on_end(void *ctx, const XML_Char *name)
         stop(walk, rc);
 }
 
+/* Leaves of some documents are keys. */
+static void wipe_text(struct walk *walk)
+{
+    if (walk->text)
+        explicit_bzero(walk->text, walk->text_capacity);
+    free(walk->text);
+}
+
 static void XMLCALL on_text(void *ctx, const XML_Char *text, int n)
 {
     struct walk *walk = ctx;
@@ -98,11 +106,14 @@ static void XMLCALL on_text(void *ctx, const XML_Char *text, int n)
             stop(walk, PST_E_DATA_LOSS);
             return;
         }
-        char *bigger = realloc(walk->text, capacity);
+        char *bigger = malloc(capacity);
         if (!bigger) {
             stop(walk, PST_E_NO_MEMORY);
             return;
         }
+        if (walk->text_len > 0)
+            memcpy(bigger, walk->text, walk->text_len);
+        wipe_text(walk);
         walk->text = bigger;
         walk->text_capacity = capacity;
     }
@@ -140,7 +151,7 @@ pst_rc s3_xml_parse(pst_str document, const struct s3_xml *handler)
         walk.rc = XML_GetErrorCode(walk.parser) == XML_ERROR_NO_MEMORY ? PST_E_NO_MEMORY
                                                                        : PST_E_DATA_LOSS;
     XML_ParserFree(walk.parser);
-    free(walk.text);
+    wipe_text(&walk);
     return walk.rc;
 }
 
