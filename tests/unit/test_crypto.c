@@ -13,7 +13,10 @@
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
 
+#include <penstock/plugins.h>
+
 #include "net/crypto.h"
+#include "scratch.h"
 
 static const pst_crypto_1 *const crypto = &pst_crypto_service;
 
@@ -226,6 +229,20 @@ static void test_crypto__random_bytes_differ_and_fill_all_of_the_room(void **sta
     assert_int_equal(crypto->random(NULL, NULL, 0), PST_OK);
 }
 
+/* ---- linked in ---------------------------------------------------------------------------------- */
+
+/* This program has both archives: the services are its own, and nothing is mapped. */
+static void test_crypto__is_found_where_the_library_is_linked_in(void **state)
+{
+    static const pst_host host = {.struct_size = sizeof(host)};
+    pst_services *services = NULL;
+    (void)state;
+    assert_int_equal(pst_services_new(&host, &services, NULL), PST_OK);
+    assert_ptr_equal(pst_services_find(services, "crypto/1"), &pst_crypto_service);
+    assert_false(scratch_is_mapped("penstock-net"));
+    pst_services_free(services);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -237,6 +254,7 @@ int main(void)
         cmocka_unit_test(test_crypto__es256_is_two_numbers_of_32_bytes_that_verify),
         cmocka_unit_test(test_crypto__what_is_wrong_with_a_key_is_said_and_no_part_of_it),
         cmocka_unit_test(test_crypto__random_bytes_differ_and_fill_all_of_the_room),
+        cmocka_unit_test(test_crypto__is_found_where_the_library_is_linked_in),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,7 +29,7 @@ static pst_rc client_new(const pst_host *host, const pst_http_config *config, ps
     struct pst_http_client *client = calloc(1, sizeof(*client));
     if (!client)
         return pst_net_fail(err, PST_E_NO_MEMORY, "http/1: out of memory");
-    pst_rc rc = pst_settings_init(&client->settings, &copy, err);
+    pst_rc rc = pst_net_settings_init(&client->settings, &copy, err);
     if (rc != PST_OK) {
         free(client);
         return rc;
@@ -124,7 +124,7 @@ void pst_client_unref(struct pst_http_client *client)
     if (atomic_fetch_sub_explicit(&client->refs, 1, memory_order_acq_rel) != 1)
         return;
     leave_instance(client);
-    pst_settings_fini(&client->settings);
+    pst_net_settings_fini(&client->settings);
     free(client->locked.sockets);
     pthread_mutex_destroy(&client->mutex);
     free(client);

@@ -106,7 +106,7 @@ static char *make_agent(pst_str agent)
     return text;
 }
 
-pst_rc pst_settings_init(struct pst_net_settings *s, const pst_http_config *c, pst_error *err)
+pst_rc pst_net_settings_init(struct pst_net_settings *s, const pst_http_config *c, pst_error *err)
 {
     const char *bad = find_bad(c);
     const int no_proxy = (c->flags & PST_HTTP_NO_PROXY) != 0;
@@ -130,7 +130,7 @@ pst_rc pst_settings_init(struct pst_net_settings *s, const pst_http_config *c, p
     if (!choose_ca(s, c) || !s->user_agent || !s->http_proxy || !s->https_proxy || !s->no_proxy ||
         (!s->client_cert && c->client_cert.len > 0) || (!s->client_key && c->client_key.len > 0) ||
         (!s->unix_socket && c->unix_socket.len > 0)) {
-        pst_settings_fini(s);
+        pst_net_settings_fini(s);
         return pst_net_fail(err, PST_E_NO_MEMORY, "http/1: out of memory");
     }
     return PST_OK;
@@ -143,7 +143,7 @@ static void wipe(char *text)
     free(text);
 }
 
-void pst_settings_fini(struct pst_net_settings *s)
+void pst_net_settings_fini(struct pst_net_settings *s)
 {
     free(s->user_agent);
     free(s->ca_file);

@@ -17,10 +17,10 @@ struct pst_net_settings {
 };
 
 /* Copy and complete from the environment. Errors: INVALID naming the setting, NO_MEMORY. */
-pst_rc pst_settings_init(struct pst_net_settings *settings, const pst_http_config *config,
-                         pst_error *err);
+pst_rc pst_net_settings_init(struct pst_net_settings *settings, const pst_http_config *config,
+                             pst_error *err);
 /* Proxies may contain a password: wiped. */
-void pst_settings_fini(struct pst_net_settings *settings);
+void pst_net_settings_fini(struct pst_net_settings *settings);
 
 /* Set a handle up for requests of this client. Returns 0 if libcurl refuses. */
 int pst_settings_apply(const struct pst_net_settings *settings, int is_https, CURL *easy);
