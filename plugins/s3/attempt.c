@@ -452,6 +452,23 @@ static pst_rc make(struct attempt *a, char *text)
     return rc == PST_OK ? submit(a) : rc;
 }
 
+/* Another server than the one that the operation's attempt before this one ended with. That is noted by
+ * the first of its requests, which then tells the host the new one; some run side by side. */
+static void pick_endpoint(struct s3_request *r)
+{
+    struct s3_call *call = s3_call_of(r->op);
+    uint32_t *last = &r->op->last_endpoint, avoided = S3_AVOID_NONE;
+    unsigned none = 0;
+
+    if (r->op->attempt > 1) {
+        const unsigned before = __atomic_load_n(last, __ATOMIC_RELAXED) + 1;
+        avoided = atomic_compare_exchange_strong(&call->avoided, &none, before) ? before - 1
+                                                                                : none - 1;
+    }
+    r->own.endpoint = s3_endpoints_pick(r->store->endpoints, r->op->affinity, avoided);
+    __atomic_store_n(last, r->own.endpoint, __ATOMIC_RELAXED);
+}
+
 pst_rc s3_attempt(struct s3_request *r)
 {
     char text[TEXT_BYTES];
@@ -470,8 +487,7 @@ pst_rc s3_attempt(struct s3_request *r)
     if (!a.headers || !memory)
         return s3_fail(r->err, PST_E_NO_MEMORY, "out of memory");
     a.not_before_ns = take_turn(r);
-    r->own.endpoint = s3_endpoints_pick(r->store->endpoints, r->op);
-    r->op->last_endpoint = r->own.endpoint;
+    pick_endpoint(r);
     rc = make(&a, memory);
     if (rc != PST_PENDING)
         s3_endpoints_report(r->store->endpoints, r->own.endpoint, S3_UNDECIDED);

@@ -299,16 +299,16 @@ static int is_usable(struct endpoint *at)
     return until == 0 || (now_ns() >= until && atomic_exchange(&at->is_tried, 1) == 0);
 }
 
-static uint32_t choose(struct s3_endpoints *e, const pst_op *op)
+static uint32_t choose(struct s3_endpoints *e, uint32_t affinity, uint32_t avoided)
 {
-    const uint32_t start = e->policy == S3_BY_RANK ? op->affinity % e->n
+    const uint32_t start = e->policy == S3_BY_RANK ? affinity % e->n
                                                    : atomic_fetch_add(&e->next, 1) % e->n;
     uint32_t best = UINT32_MAX, least = UINT32_MAX;
 
     for (uint32_t i = 0; i < e->n; i++) {
         const uint32_t index = (start + i) % e->n;
         const uint32_t outstanding = atomic_load(&e->at[index].outstanding);
-        if (op->attempt > 1 && index == op->last_endpoint)
+        if (index == avoided)
             continue;
         if (best != UINT32_MAX && (e->policy != S3_LEAST_OUTSTANDING || outstanding >= least))
             continue;
@@ -317,14 +317,14 @@ static uint32_t choose(struct s3_endpoints *e, const pst_op *op)
         best = index;
         least = outstanding;
     }
-    if (best == UINT32_MAX && op->attempt > 1 && is_usable(&e->at[op->last_endpoint % e->n]))
-        best = op->last_endpoint % e->n;
+    if (best == UINT32_MAX && avoided < e->n && is_usable(&e->at[avoided]))
+        best = avoided;
     return best != UINT32_MAX ? best : start;
 }
 
-uint32_t s3_endpoints_pick(struct s3_endpoints *e, const pst_op *op)
+uint32_t s3_endpoints_pick(struct s3_endpoints *e, uint32_t affinity, uint32_t avoided)
 {
-    const uint32_t index = e->n > 1 ? choose(e, op) : 0;
+    const uint32_t index = e->n > 1 ? choose(e, affinity, avoided) : 0;
 
     atomic_fetch_add(&e->at[index].outstanding, 1);
     atomic_fetch_add(&e->at[index].requests, 1);

@@ -39,9 +39,10 @@ size_t s3_aws_host(const char *region, char out[S3_AWS_HOST_SIZE]);
 /* "s3express-use1-az4.us-east-1.amazonaws.com", of a directory bucket; returns the length. */
 size_t s3_express_host(pst_str bucket, const char *region, char out[S3_AWS_HOST_SIZE]);
 
-/* Choose by the policy among those in order (all ejected: among all); op->affinity and, after a failed
- * attempt, op->last_endpoint count. Counts as outstanding until reported. */
-uint32_t s3_endpoints_pick(struct s3_endpoints *endpoints, const pst_op *op);
+/* Choose by the policy among those in order (all ejected: among all), another one than `avoided` if there
+ * is one; `affinity` is the operation's. Counts as outstanding until reported. */
+#define S3_AVOID_NONE UINT32_MAX
+uint32_t s3_endpoints_pick(struct s3_endpoints *endpoints, uint32_t affinity, uint32_t avoided);
 
 /* How it went. Three failures (no reply, 500, 502, 503, 504) in a row eject for a while that doubles up
  * to 30 s; then one request tries it again. */

@@ -124,9 +124,7 @@ static void test_endpoint__what_is_no_server_is_refused_by_name(void **state)
 
 static uint32_t pick(struct s3_endpoints *e, uint32_t affinity)
 {
-    const pst_op op = {.attempt = 1, .affinity = affinity};
-
-    return s3_endpoints_pick(e, &op);
+    return s3_endpoints_pick(e, affinity, S3_AVOID_NONE);
 }
 
 static void ask(struct s3_endpoints *e, uint32_t index, enum s3_outcome outcome)
@@ -184,10 +182,8 @@ static void test_endpoint__attempt_after_a_failed_one_goes_elsewhere(void **stat
 
     (void)state;
     assert_int_equal(make("http://s{1...2}", S3_BY_RANK, &e), PST_OK);
-    for (uint32_t last = 0; last < 2; last++) {
-        const pst_op op = {.attempt = 2, .affinity = last, .last_endpoint = last};
-        assert_int_equal(s3_endpoints_pick(e, &op), 1 - last);
-    }
+    for (uint32_t last = 0; last < 2; last++)
+        assert_int_equal(s3_endpoints_pick(e, last, last), 1 - last);
     s3_endpoints_free(e);
 }
 

@@ -619,6 +619,27 @@ static void test_request__cancelled_is_not_corrected(void **state)
     finish(t);
 }
 
+static void test_request__attempts_go_on_with_another_server(void **state)
+{
+    struct trial *t = start(OPTIONS("endpoint=http://s{1...2}", "endpoint_policy=rank"));
+
+    (void)state;
+    fake_answer(&t->fake, 503, NULL, NULL);
+    begin(t, "GET", "k");
+    assert_int_equal(run(t), PST_E_UNAVAILABLE);
+    assert_int_equal(t->op.op.last_endpoint, 0);
+    fake_op_fini(&t->op);
+    begin(t, "GET", "k");
+    t->op.op.attempt = 2;
+    t->op.op.last_endpoint = 0;
+    fake_answer(&t->fake, 307, "location: http://s2/bucket/k", NULL);
+    fake_answer(&t->fake, 200, NULL, NULL);
+    assert_int_equal(run(t), PST_OK); /* two requests of one attempt: neither to the first */
+    assert_int_equal(t->op.op.last_endpoint, 1);
+    assert_string_equal(fake_header(sent(t, 1), "host"), "s2");
+    finish(t);
+}
+
 /* ---- credentials that have to be asked for ---------------------------------------------------- */
 
 #define CONTAINER "container_credentials_full_uri=http://127.0.0.1:1/creds"
@@ -851,6 +872,7 @@ int main(void)
         cmocka_unit_test(test_request__cancelled_before_it_is_sent_is_not_sent),
         cmocka_unit_test(test_request__cancelled_under_way_ends_cancelled),
         cmocka_unit_test(test_request__cancelled_is_not_corrected),
+        cmocka_unit_test(test_request__attempts_go_on_with_another_server),
         cmocka_unit_test(test_request__waits_for_credentials),
         cmocka_unit_test(test_request__expired_token_is_renewed_once),
         cmocka_unit_test(test_request__source_that_fails_ends_it_by_name),
