@@ -214,6 +214,12 @@ static int take_meta(pst_op *op, const pst_kv *headers, size_t n_headers, pst_at
     return 1;
 }
 
+int s3_is_version(pst_str wanted, const pst_kv *headers, size_t n_headers)
+{
+    pst_str is = s3_header(headers, n_headers, "x-amz-version-id");
+    return wanted.len == 0 || s3_str_eq(wanted, is) || (is.len == 0 && s3_str_is(wanted, "null"));
+}
+
 /* "aws-chunked" is how the bytes were sent, not what they are; some stores keep it. */
 static pst_str content_coding(pst_str value)
 {

@@ -66,6 +66,9 @@ void s3_sums_take(const pst_kv *headers, size_t n_headers, struct s3_sums *out);
 /* One checksum from its base64; 0 when it is none of that algorithm. */
 int s3_sum_parse(uint32_t algorithm, pst_str text, pst_sum *out);
 
+/* Is the reply about the version that was asked for? Stores that know none send what they have. */
+int s3_is_version(pst_str wanted, const pst_kv *headers, size_t n_headers);
+
 /* Everything that the reply to HEAD tells. Returns 0 for lack of memory. */
 int s3_attr_take(pst_op *op, const pst_kv *headers, size_t n_headers, pst_attr *out,
                  struct s3_sums *sums);

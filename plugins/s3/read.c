@@ -136,9 +136,12 @@ static pst_rc check_match(struct s3_request *request)
 
 static pst_rc take_head(struct s3_request *request, const pst_http_head *head, struct read *r)
 {
+    const pst_read_args *args = s3_call_of(request->op)->args;
     pst_read_result *result = s3_call_of(request->op)->result;
     pst_str etag = s3_header(head->headers, head->n_headers, "etag");
     pst_str version = s3_header(head->headers, head->n_headers, "x-amz-version-id");
+    if (!s3_is_version(args->version, head->headers, head->n_headers))
+        return s3_fail(request->err, PST_E_UNIMPLEMENTED, "the store keeps no versions");
     pst_rc rc = head->status == 206 ? check_partial(request, head, r)
                                     : check_whole(request, head, r);
     if (rc != PST_OK)

@@ -182,7 +182,9 @@ static void on_head(struct s3_request *request, pst_rc rc, const pst_http_reply 
     s->rc = rc;
     if (rc == PST_OK) {
         atomic_store_explicit(&request->store->is_bucket_seen, 1, memory_order_relaxed);
-        if (!s3_attr_take(request->op, reply->headers, reply->n_headers, call->result, &sums))
+        if (!s3_is_version(S3_GET(pst_stat_args, args, version), reply->headers, reply->n_headers))
+            rc = s3_fail(request->err, PST_E_UNIMPLEMENTED, "the store keeps no versions");
+        else if (!s3_attr_take(request->op, reply->headers, reply->n_headers, call->result, &sums))
             rc = s3_fail(request->err, PST_E_NO_MEMORY, "out of memory");
         else if (sums.is_composite && (args->flags & PST_STAT_SUMS))
             rc = ask_for_parts(request);
