@@ -33,6 +33,6 @@ quirks=()
 if [ -f "$here/quirks/$server.json" ]; then
     quirks=(--quirks "$here/quirks/$server.json")
 fi
-"$PST_TEST_BIN/penstock" conformance "$plugin" --uri "s3://$bucket/" --profile full \
+"$PST_TEST_BIN/penstock" conformance "$plugin" --uri "s3://$bucket/" --profile full --timeout 300 \
     "${quirks[@]}" "${options[@]}"
 bucket check
