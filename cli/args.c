@@ -101,55 +101,7 @@ static bool parse_number(enum cli_type type, const char *text, uint64_t *out, co
     return true;
 }
 
-/* ---- suggestions ------------------------------------------------------------------------------- */
-
-#define WORD_MAX 40u
-
-/* Edit distance with swaps of neighbours counted as one, the mistakes that fingers make. */
-static size_t edit_distance(const char *a, const char *b)
-{
-    size_t len_a = strlen(a), len_b = strlen(b);
-    size_t row[3][WORD_MAX + 1];
-
-    if (len_a > WORD_MAX || len_b > WORD_MAX)
-        return WORD_MAX;
-    for (size_t j = 0; j <= len_b; j++)
-        row[0][j] = j;
-    for (size_t i = 1; i <= len_a; i++) {
-        size_t *now = row[i % 3], *above = row[(i - 1) % 3], *two_above = row[(i + 1) % 3];
-        now[0] = i;
-        for (size_t j = 1; j <= len_b; j++) {
-            size_t best = above[j - 1] + (a[i - 1] != b[j - 1]);
-            if (above[j] + 1 < best)
-                best = above[j] + 1;
-            if (now[j - 1] + 1 < best)
-                best = now[j - 1] + 1;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
-                two_above[j - 2] + 1 < best)
-                best = two_above[j - 2] + 1;
-            now[j] = best;
-        }
-    }
-    return row[len_a % 3][len_b];
-}
-
-/* The closest of `candidates` (NULL-terminated) to `word`, or NULL when none is close. */
-static const char *find_closest(const char *word, const char *const *candidates)
-{
-    const char *best = NULL;
-    size_t best_distance = strlen(word) / 3 + 1;
-
-    for (size_t i = 0; candidates[i]; i++) {
-        size_t distance = edit_distance(word, candidates[i]);
-        if (strlen(word) >= 3 && strncmp(word, candidates[i], strlen(word)) == 0)
-            distance = 0; /* an abbreviation */
-        if (distance < best_distance || (distance == best_distance && !best && strlen(word) > 2)) {
-            best_distance = distance;
-            best = candidates[i];
-        }
-    }
-    return best;
-}
+/* ---- what is unknown ---------------------------------------------------------------------------- */
 
 static int fail_unknown_option(struct cli *cli, const struct cli_args *args, const char *name,
                                size_t len)
@@ -161,7 +113,7 @@ static int fail_unknown_option(struct cli *cli, const struct cli_args *args, con
 
     for (size_t i = 0; i < args->n_values; i++)
         names[i] = args->values[i].option->name;
-    guess = find_closest(word, names);
+    guess = cli_find_closest(word, names);
     if (guess)
         code = cli_usage(cli, "unknown option '--%s', did you mean '--%s'?", word, guess);
     else
@@ -221,7 +173,7 @@ int cli_find_verb(struct cli *cli, char **argv, uint32_t argc, const struct cli_
             names[n_names++] = cli_verbs[i]->name;
     }
     names[n_names] = NULL;
-    guess = find_closest(first, names);
+    guess = cli_find_closest(first, names);
     if (guess)
         return cli_usage(cli, "unknown command '%s', did you mean '%s'?", first, guess);
     return cli_usage(cli, "unknown command '%s'", first);

@@ -30,6 +30,11 @@ void cli_args_fini(struct cli_args *args);
 int cli_find_verb(struct cli *cli, char **argv, uint32_t argc, const struct cli_verb **out,
                   uint32_t *n_words);
 
+/* ---- closest.c ---- */
+
+/* The closest of `candidates` (NULL-terminated) to `word`, or NULL when none is close. */
+const char *cli_find_closest(const char *word, const char *const *candidates);
+
 /* ---- text.c ---- */
 
 void cli_add_va(struct cli_text_buf *buf, const char *format, va_list list)

@@ -25,9 +25,10 @@ SIZES = {"empty": 0, "small": 1000, "dir/several parts": 20 << 20}
 def run(*command, env=None):
     done = subprocess.run(command, env=env, capture_output=True, check=False)
     if done.returncode != 0:
-        sys.exit(f"corpus: {' '.join(command)} failed ({done.returncode}):\n"
-                 f"{done.stdout.decode(errors='replace')[-4000:]}"
-                 f"{done.stderr.decode(errors='replace')[-2000:]}")
+        said = [line for line in done.stdout.decode(errors="replace").splitlines()
+                if not line.startswith("ok ")] # of the kit: what failed, and why
+        sys.exit(f"corpus: {' '.join(command)} failed ({done.returncode}):\n" +
+                 "\n".join(said[-50:]) + f"\n{done.stderr.decode(errors='replace')[-2000:]}")
     return done
 
 
