@@ -110,7 +110,7 @@ void cli_verify_read(struct cli *cli, struct cli_flow *flow, const struct cli_st
         cli_verbose(cli, "%s: verified: yes", stream->name);
     } else {
         cli_not_verified(cli, flow, stream->name,
-                         is_part ? "the store keeps no checksum of just these bytes"
-                                 : "the store keeps no checksum of it");
+                         is_part ? "the store keeps no CRC of just these bytes"
+                                 : "the store keeps no CRC of it");
     }
 }

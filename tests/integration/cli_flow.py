@@ -82,11 +82,11 @@ class Verifying(Flow):
             result = self.run_raw("get", "--verify", *quiet, "plain")
             self.assertEqual((result.returncode, result.stdout), (OK, b"no checksum beside it"))
             self.assertEqual(result.stderr, b"penstock: get: " + self.uri("plain").encode() +
-                             b": verified: no, the store keeps no checksum of it\n")
+                             b": verified: no, the store keeps no CRC of it\n")
         self.run_ok("put", "plain", "b")
         result = self.run_raw("get", "--verify", "--length", "4", "b")
         self.assertEqual((result.returncode, result.stdout), (OK, b"no c"))
-        self.assertIn(b"verified: no, the store keeps no checksum of just these bytes", result.stderr)
+        self.assertIn(b"verified: no, the store keeps no CRC of just these bytes", result.stderr)
 
 
     def test_a_range_of_no_bytes_is_a_file_of_none(self):
