@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <jansson.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,9 +80,18 @@ void k_faults_stop(struct k_faults *f)
     memset(f, 0, sizeof(*f));
 }
 
-const char *k_faults_fill_in(const char *text, const char *address)
+/* Texts that were filled in, kept to the end: options are few, but looked up with every line of log. No
+ * lock, since a child of fork looks them up as well; two threads may add the same one. */
+struct filled {
+    struct filled *next;
+    char *text, *from, *address;
+};
+
+static _Atomic(struct filled *) all_filled;
+
+static char *fill_in(const char *text, const char *address)
 {
-    struct kf_buf out = {0}; /* never given back: options are few */
+    struct kf_buf out = {0};
     kf_add(&out, "", 0);
     for (const char *at = strstr(text, "{fault}"); at; at = strstr(text, "{fault}")) {
         kf_add(&out, text, (size_t)(at - text));
@@ -90,6 +100,29 @@ const char *k_faults_fill_in(const char *text, const char *address)
     }
     kf_add_str(&out, kf_str(text));
     return out.data;
+}
+
+static char *dup_text(const char *text)
+{
+    size_t size = strlen(text) + 1;
+    return memcpy(k_alloc(size), text, size);
+}
+
+const char *k_faults_fill_in(const char *text, const char *address)
+{
+    struct filled *newest = atomic_load(&all_filled), *f = newest;
+    while (f && (strcmp(f->from, text) != 0 || strcmp(f->address, address) != 0))
+        f = f->next;
+    if (!f) {
+        f = (struct filled *)(void *)k_alloc(sizeof(*f));
+        f->from = dup_text(text);
+        f->address = dup_text(address);
+        f->text = fill_in(text, address);
+        f->next = newest;
+        while (!atomic_compare_exchange_weak(&all_filled, &f->next, f))
+            continue;
+    }
+    return f->text;
 }
 
 bool k_faults_has_tls(const struct k_test *t)
