@@ -12,7 +12,7 @@
 
 #define OPEN(c, ...) cred_case_open(c, (const char *const[]){__VA_ARGS__, NULL})
 #define CONTAINER "container_credentials_full_uri=http://127.0.0.1:1/keys"
-#define ENV_CONTAINER "env:" CONTAINER
+#define ENV_CONTAINER "env:container_credentials_full_uri=http://127.0.0.1:1/keys"
 #define CONTAINER_GET "GET http://127.0.0.1:1/keys"
 
 enum { HOUR_S = 3600, CROWD = 64 };
