@@ -234,7 +234,7 @@ static void run_deliver(void *arg)
     pst_port_unref(port);
 }
 
-/* Call the plugin soon, with what came of it; not if that is under way already. */
+/* Call the plugin soon, with the answer, or else an error; not if that is under way already. */
 static void settle_locked(struct pst_cred *cred, struct waiter *waiter, pst_rc rc,
                           struct pst_credentials_answer *answer, const pst_error *error)
 {
@@ -242,7 +242,7 @@ static void settle_locked(struct pst_cred *cred, struct waiter *waiter, pst_rc r
         return;
     waiter->is_settled = 1;
     waiter->rc = rc;
-    if (rc == PST_OK) {
+    if (answer) {
         waiter->answer = answer;
         answer->refs++;
     } else {
@@ -323,7 +323,7 @@ static void take_locked(struct pst_cred_store *store, pst_rc rc,
     else
         store->refresh_unix_ns = now_ns + NEXT_TRY_NS;
     for (struct waiter *waiter = store->waiters; waiter; waiter = waiter->next)
-        settle_locked(cred, waiter, rc, answer, error);
+        settle_locked(cred, waiter, rc, rc == PST_OK ? answer : NULL, error);
 }
 
 /* Call the application, with no lock held. */
