@@ -45,17 +45,11 @@ class BitFlip(support.Case):
     def test_in_1_mib_with_crc64nvme(self):
         self.check(MIB, "crc64nvme")
 
-    def test_in_1_mib_with_sha256(self):
-        self.check(MIB, "sha256")
-
     def test_in_100_mib_of_parts_with_crc32c(self):
         self.check(100 * MIB, "crc32c", "--part-size", "16MiB")
 
     def test_in_100_mib_of_parts_with_crc64nvme(self):
         self.check(100 * MIB, "crc64nvme", "--part-size", "16MiB")
-
-    def test_in_100_mib_of_parts_with_sha256(self):
-        self.check(100 * MIB, "sha256", "--part-size", "16MiB")
 
 
 if __name__ == "__main__":
