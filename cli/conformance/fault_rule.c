@@ -11,10 +11,10 @@
 #include "kit.h"
 
 static const char *const members[] = {
-    "reply",       "apply",  "status",     "headers",  "body",    "cut",     "stall",
-    "drip",        "extend", "close",      "delay_ms", "shorten", "chunked", "content_length",
-    "range",       "shift",  "filler",     "etag",     "garbage", "flip",    "content_range",
-    "cut_request", "doc",    "refuse_key", "interim"};
+    "reply",       "apply",  "status",     "headers",  "body",      "cut",     "stall",
+    "drip",        "extend", "close",      "delay_ms", "shorten",   "chunked", "content_length",
+    "range",       "shift",  "filler",     "etag",     "garbage",   "flip",    "content_range",
+    "cut_request", "doc",    "refuse_key", "interim",  "conditions"};
 
 static bool check_fault(const json_t *fault, char *why, size_t size)
 {

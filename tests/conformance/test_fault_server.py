@@ -260,6 +260,12 @@ class Faults(Case):
         self.assertEqual(self.ask("GET", "/some/key", Range="bytes=5-9")[0].headers["Content-Range"],
                          f"bytes 0-4/{len(BODY)}")
 
+    def test_conditions_are_ignored(self):
+        self.fault({"conditions": "ignore"}, on="put", times=0)
+        self.assertEqual(self.ask("PUT", "/some/key", b"x", If_None_Match="*")[0].status, 200)
+        self.assertEqual(self.ask("PUT", "/some/key", b"y", If_Match='"other"')[0].status, 200)
+        self.assertEqual(self.server.get("kit-bucket/some/key"), b"y")
+
     def test_shapes_of_a_reply(self):
         self.fault({"chunked": True})
         reply, body = self.ask("GET", "/some/key")
