@@ -121,6 +121,7 @@ struct kf_object *kf_find(const struct kf_model *m, pst_str container, pst_str k
 /* Takes over `data` and `kept`. */
 struct kf_object *kf_store(struct kf_model *m, pst_str container, pst_str key, struct kf_buf *data,
                            struct kf_fields *kept);
+void kf_sum_up(struct kf_object *o); /* its sums, which take time and are seldom asked for */
 void kf_remove(struct kf_model *m, pst_str container, pst_str key);
 struct kf_upload *kf_upload_open(struct kf_model *m, pst_str container, pst_str key,
                                  struct kf_fields *kept);

@@ -140,7 +140,8 @@ static json_t *list_objects(const struct kf_model *m)
 {
     json_t *all = json_array();
     for (size_t i = 0; i < m->n_objects; i++) {
-        const struct kf_object *o = m->objects[i];
+        struct kf_object *o = m->objects[i];
+        kf_sum_up(o);
         json_t *row = json_object(), *kept = json_object();
         for (size_t k = 0; k < o->kept.n; k++)
             (void)json_object_set_new(kept, o->kept.all[k].key.ptr,

@@ -183,7 +183,6 @@ struct kf_object *kf_store(struct kf_model *m, pst_str container, pst_str key, s
     memset(kept, 0, sizeof(*kept));
     o->mtime_s = (int64_t)time(NULL);
     kf_etag_of(m, kf_view(&o->data), o->etag);
-    kf_sums_of(kf_view(&o->data), o->crc32c, o->crc64nvme);
     (void)snprintf(o->version, sizeof(o->version), "v%016llx", (unsigned long long)++m->serial);
     size_t i = kf_find_position(m, container, key);
     if (kf_find(m, container, key)) {
@@ -196,6 +195,12 @@ struct kf_object *kf_store(struct kf_model *m, pst_str container, pst_str key, s
     }
     m->objects[i] = o;
     return o;
+}
+
+void kf_sum_up(struct kf_object *o)
+{
+    if (!o->crc32c[0])
+        kf_sums_of(kf_view(&o->data), o->crc32c, o->crc64nvme);
 }
 
 void kf_remove(struct kf_model *m, pst_str container, pst_str key)
