@@ -246,8 +246,7 @@ void k_FAULT_015(struct k_test *t)
 void k_FAULT_016(struct k_test *t)
 {
     static const char *const faults[] = {"{'cut': {'at': 'body', 'bytes': 100}}",
-                                         "{'cut': {'at': 'body', 'bytes': 100,"
-                                         " 'how': 'close'}}",
+                                         "{'cut': {'at': 'body', 'bytes': 100, 'how': 'close'}}",
                                          "{'shorten': 30}", "{'body': ''}",
                                          "{'body': 'not a listing'}"};
     struct k_listing l = {0};

@@ -63,7 +63,8 @@ static pst_rc send(struct job *j, const char *method, pst_str key, const char *q
     return rc == PST_PENDING ? rc : web_fail(op, rc, 0, "the request cannot be sent");
 }
 
-static struct job *new_job(pst_backend *b, pst_op *op, int kind, const void *args, void *result)
+static struct job *new_job(pst_backend *b, pst_op *op, enum kind kind, const void *args,
+                           void *result)
 {
     struct job *j = op->scratch;
     j->b = b;

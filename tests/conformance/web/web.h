@@ -13,10 +13,12 @@ struct pst_backend {
     char base[512]; /* "http://127.0.0.1:4711/store" */
 };
 
+enum kind { READ, STAT, PUT, REMOVE, LIST };
+
 struct job {
     pst_backend *b;
     pst_op *op;
-    enum { READ, STAT, PUT, REMOVE, LIST } kind;
+    enum kind kind;
     const void *args;
     void *result;
     uint64_t id;                  /* http/1's, there before the request can end */
