@@ -31,6 +31,47 @@ static void drip(struct conn *c)
     }
 }
 
+/* Replies that http/1's own way must not take for good ones, and some that it must. */
+static const struct {
+    const char *text;
+    int is_good;
+} raw[] = {
+    {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 1},
+    {"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok", 1},
+    {"HTTP/1.0 200 OK\r\n\r\nok", 1},
+    {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nok\r\n0\r\nT: 1\r\n\r\n", 1},
+    {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n02 \r\nok\r\n00\r\n\r\n", 1},
+    {"HTTP/1.1 200 OK\nContent-Length: 2\n\nok", 0},
+    {"HTTP/1.1 99 OK\r\nContent-Length: 2\r\n\r\nok", 0},
+    {"HTTP/1.1 2000 OK\r\nContent-Length: 2\r\n\r\nok", 0},
+    {"HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\nok", 0},
+    {"http/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 0},
+    {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nno colon\r\n\r\nok", 0},
+    {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: a\r\n folded\r\n\r\nok", 0},
+    {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: a\rb\r\n\r\nok", 0},
+    {"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nok", 0},
+    {"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok", 0},
+    {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: "
+     "chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+     0},
+    {"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 0},
+    {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\r\nok\r\n0\r\n\r\n", 0},
+    {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nokk\r\n0\r\n\r\n", 0},
+    {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\nok\n0\n\n", 0},
+    {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n11111111111111111\r\nok\r\n0\r\n\r\n",
+     0},
+    {"HTTP/1.1 101 Switching Protocols\r\n\r\n", 0},
+    {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n", 0},
+};
+enum { N_RAW = sizeof(raw) / sizeof(raw[0]) };
+
+static void conn_raw(struct conn *c)
+{
+    unsigned i = 0;
+    sscanf(c->head, "GET /raw/%u", &i);
+    conn_write(c, raw[i].text, strlen(raw[i].text));
+}
+
 static int misbehave(struct conn *c, void *arg)
 {
     (void)arg;
@@ -82,6 +123,8 @@ static int misbehave(struct conn *c, void *arg)
         conn_write(c, line, 120000);
         conn_printf(c, "\r\n\r\n");
         free(line);
+    } else if (strncmp(c->head, "GET /raw/", 9) == 0) {
+        conn_raw(c);
     } else if (strstr(c->head, " /stop-reading")) {
         conn_printf(c, "HTTP/1.1 100 Continue\r\n\r\n");
         usleep(50000);
@@ -138,6 +181,27 @@ static void test_reply__with_a_head_too_long_or_two_lengths_fails(void **state)
     run_at(url_of(server_port(server), "/some-lines"), &call);
     assert_int_equal(call.rc, PST_OK);
     call_fini(&call);
+}
+
+static void test_reply__is_parsed_strictly_on_our_own_way(void **state)
+{
+    const char *wire = getenv("PENSTOCK_NET_WIRE");
+    struct call call;
+    char path[32];
+    (void)state;
+    if (wire && strcmp(wire, "0") == 0)
+        return; /* libcurl has its own mind */
+    for (unsigned i = 0; i < N_RAW; i++) {
+        snprintf(path, sizeof(path), "/raw/%u", i);
+        run_at(url_of(server_port(server), path), &call);
+        if ((call.rc == PST_OK) != raw[i].is_good)
+            fail_msg("%u: %d: %s", i, (int)call.rc, call.message);
+        if (raw[i].is_good)
+            assert_string_equal(call.body, "ok");
+        else
+            assert_int_equal(call.rc, PST_E_UNAVAILABLE);
+        call_fini(&call);
+    }
 }
 
 static void test_reply__longer_than_announced_is_cut_and_its_connection_is_not_used_again(
@@ -448,6 +512,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reply__that_breaks_off_fails_where_it_did),
         cmocka_unit_test(test_reply__with_a_head_too_long_or_two_lengths_fails),
+        cmocka_unit_test(test_reply__is_parsed_strictly_on_our_own_way),
         cmocka_unit_test(
             test_reply__longer_than_announced_is_cut_and_its_connection_is_not_used_again),
         cmocka_unit_test(test_stall__no_byte_for_so_long_fails_but_a_drip_does_not),

@@ -11,7 +11,7 @@
 
 #include "net/outcome.h"
 
-enum { PEER_BYTES = 64 };
+enum { PEER_BYTES = PST_WIRE_PEER_BYTES };
 
 static curl_off_t number(CURL *easy, CURLINFO what)
 {
@@ -30,7 +30,17 @@ static long small_number(CURL *easy, CURLINFO what)
 static void gather_progress(const struct pst_transfer *t, struct pst_facts *f)
 {
     CURL *easy = t->slot->easy;
+    const struct pst_wire *wire = t->slot->wire;
     f->has_head = t->slot->head.is_complete;
+    f->length = t->slot->head.is_complete ? t->slot->head.content_length : PST_UNKNOWN;
+    f->detail = t->slot->error;
+    if (wire && wire->state != PST_WIRE_CONNECTING) {
+        f->has_name = f->has_connection = f->has_tls = 1;
+        f->sys_errno = wire->sys_errno;
+        f->n_sent = t->n_read;
+        f->has_sent = wire->out_at == wire->out_len && t->n_read == t->body_bytes;
+        return;
+    }
     /* Of a connection that was there already, libcurl tells only the last of these times. */
     const int has_all = number(easy, CURLINFO_PRETRANSFER_TIME_T) > 0;
     f->has_name = has_all || number(easy, CURLINFO_NAMELOOKUP_TIME_T) > 0;
@@ -43,8 +53,6 @@ static void gather_progress(const struct pst_transfer *t, struct pst_facts *f)
      * goes out with its head. What is still in a buffer counts as sent: it may be on its way. */
     f->has_sent = small_number(easy, CURLINFO_REQUEST_SIZE) > 0 &&
                   (!t->slot->is_upload || t->n_read == t->body_bytes);
-    f->length = t->slot->head.is_complete ? t->slot->head.content_length : PST_UNKNOWN;
-    f->detail = t->slot->error;
 }
 
 static struct pst_facts gather(const struct pst_transfer *t, CURLcode code)
@@ -80,6 +88,10 @@ static int count(const struct pst_transfer *t, const struct pst_facts *f)
     if (!t->slot || !t->slot->is_added)
         return 0;
     CURL *easy = t->slot->easy;
+    if (t->slot->wire && t->slot->wire->has_served) {
+        add(&client->reused, 1);
+        return 1;
+    }
     if (small_number(easy, CURLINFO_NUM_CONNECTS) == 0) {
         if (!f->has_connection)
             return 0;
@@ -104,6 +116,10 @@ static void write_peer(const struct pst_transfer *t, char out[PEER_BYTES])
     out[0] = '\0';
     if (!t->slot || !t->slot->is_added)
         return;
+    if (t->slot->wire) {
+        memcpy(out, t->slot->wire->peer, PEER_BYTES);
+        return;
+    }
     curl_easy_getinfo(t->slot->easy, CURLINFO_PRIMARY_IP, &ip);
     if (!ip || !*ip)
         return;

@@ -26,7 +26,7 @@ static struct pst_origin *new_origin(struct pst_lane *lane, const struct pst_url
     static const char *const scheme[] = {"http://", "https://"};
     const size_t url_size = strlen(scheme[1]) + url->authority.len + 2;
     const size_t name_size = url->host.len + sizeof("[]:65535");
-    struct pst_origin *origin = calloc(1, sizeof(*origin) + url_size + name_size);
+    struct pst_origin *origin = calloc(1, sizeof(*origin) + url_size + 2 * name_size);
     if (!origin)
         return NULL;
     char *text = (char *)(origin + 1);
@@ -36,13 +36,17 @@ static struct pst_origin *new_origin(struct pst_lane *lane, const struct pst_url
              url->authority.ptr);
     snprintf(name, name_size, is_v6 ? "[%.*s]:%u" : "%.*s:%u", (int)url->host.len, url->host.ptr,
              url->port);
+    char *host = name + name_size;
+    snprintf(host, name_size, is_v6 ? "[%.*s]" : "%.*s", (int)url->host.len, url->host.ptr);
     origin->url = text;
     origin->name = name;
+    origin->host_field = url->port == (url->is_https ? 443 : 80) ? host : name;
     origin->is_https = url->is_https;
     origin->authority = pst_str_of(text + strlen(scheme[url->is_https]), url->authority.len);
     origin->quota = quota_of(lane->client, lane->loop);
     origin->asks_before_sending = 1;
     pst_ring_init(&origin->waiting);
+    pst_ring_init(&origin->kept);
     pst_ring_add_last(&lane->origins, &origin->link);
     return origin;
 }
@@ -91,6 +95,7 @@ void pst_lane_free(struct pst_lane *lane)
     while (!pst_ring_is_empty(&lane->origins)) {
         struct pst_origin *origin = PST_RING_ENTRY(lane->origins.next, struct pst_origin, link);
         pst_ring_remove(&origin->link);
+        pst_wire_close_kept(origin, 0);
         free(origin);
     }
     pst_ring_remove(&lane->link);

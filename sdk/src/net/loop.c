@@ -18,10 +18,13 @@
  * can stall: it is we who do not move. */
 #include "net/net.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 /* Deadlines that are near to each other share a walk. */
 #define CHECK_GRAIN_NS 5000000u
@@ -44,7 +47,9 @@ static void wake_locked(struct pst_loop *loop)
 {
     if (loop->locked.is_asleep) {
         loop->locked.is_asleep = 0;
-        curl_multi_wakeup(loop->multi); /* here, so that the multi cannot end meanwhile */
+        const uint64_t one = 1;
+        (void)!write(loop->wake_fd, &one,
+                     sizeof(one)); /* its descriptor lives as long as the lock */
     }
 }
 
@@ -56,9 +61,20 @@ static struct pst_transfer **find_locked(struct pst_loop *loop, uint64_t id)
     return at;
 }
 
+static int make_set(struct pst_loop *loop)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+    if (loop->epoll < 0)
+        loop->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (loop->wake_fd < 0)
+        loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return loop->epoll >= 0 && loop->wake_fd >= 0 &&
+           (epoll_ctl(loop->epoll, EPOLL_CTL_ADD, loop->wake_fd, &event) == 0 || errno == EEXIST);
+}
+
 static int make_multi(struct pst_loop *loop)
 {
-    CURLM *multi = curl_multi_init();
+    CURLM *multi = make_set(loop) ? curl_multi_init() : NULL;
     if (!multi)
         return 0;
     /* No connection is closed to make room: as many may be idle as may be busy, for two stores. */
@@ -271,9 +287,12 @@ static int is_stalled(struct pst_transfer *t)
     curl_off_t sent = 0;
     if (t->stage != PST_STAGE_ACTIVE)
         return 0;
-    curl_easy_getinfo(t->slot->easy, CURLINFO_PRETRANSFER_TIME_T, &connected_us);
-    curl_easy_getinfo(t->slot->easy, CURLINFO_SIZE_UPLOAD_T, &sent);
-    if (connected_us == 0 || t->is_paused || (uint64_t)sent != t->last_sent)
+    const int is_wire = t->slot->wire && t->slot->wire->state != PST_WIRE_CONNECTING;
+    if (!is_wire) {
+        curl_easy_getinfo(t->slot->easy, CURLINFO_PRETRANSFER_TIME_T, &connected_us);
+        curl_easy_getinfo(t->slot->easy, CURLINFO_SIZE_UPLOAD_T, &sent);
+    }
+    if ((!is_wire && connected_us == 0) || t->is_paused || (uint64_t)sent != t->last_sent)
         t->last_progress_ns = t->loop->now_ns;
     t->last_sent = (uint64_t)sent;
     pst_loop_check_at(t->loop, t->loop->now_ns + stall_ns / 8);
@@ -304,21 +323,44 @@ static void check_times(struct pst_loop *loop)
         loop->next_check_ns = loop->now_ns + CHECK_GRAIN_NS;
 }
 
-/* Returns whether any was begun: libcurl has something to do then. */
+/* Returns whether libcurl has been given something to do. */
 static int start_ready(struct pst_loop *loop)
 {
     struct pst_transfer *t;
-    int n = 0;
+    const uint32_t before = loop->n_libcurl;
     while ((t = pst_line_next(loop))) {
         pst_rc rc = pst_slot_start(t);
         if (rc != PST_OK)
             pst_finish(t, CURLE_OK, rc, "libcurl refused the request");
-        n++;
     }
-    return n > 0;
+    return loop->n_libcurl > before;
 }
 
-static void move_bytes(struct pst_loop *loop)
+static void serve_wires(struct pst_loop *loop)
+{
+    struct pst_ring hot;
+    for (loop->at_event = 0; loop->at_event < loop->n_events;) {
+        const struct epoll_event event = loop->events[loop->at_event++];
+        if (event.data.ptr)
+            pst_wire_event(event.data.ptr, event.events);
+    }
+    loop->n_events = loop->at_event = 0;
+    /* Each once: who has more to do stands behind again. */
+    pst_ring_init(&hot);
+    move_ring(&loop->hot, &hot);
+    while (!pst_ring_is_empty(&hot))
+        pst_wire_serve(PST_RING_ENTRY(hot.next, struct pst_wire, busy)->slot);
+}
+
+/* The message is about a connection that a wire waits for. */
+static void connected(struct pst_slot *slot, CURLcode code)
+{
+    if (code == CURLE_OK && pst_wire_connected(slot))
+        return;
+    pst_finish(slot->transfer, code == CURLE_OK ? CURLE_FAILED_INIT : code, PST_OK, NULL);
+}
+
+static void ask_libcurl(struct pst_loop *loop)
 {
     CURLMsg *message;
     int n = 0;
@@ -327,8 +369,11 @@ static void move_bytes(struct pst_loop *loop)
         char *private = NULL;
         const CURLcode code = message->data.result;
         curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &private);
-        struct pst_transfer *t = ((struct pst_slot *)(void *)private)->transfer;
-        if (t->is_paused && code == CURLE_OK) { /* an empty body */
+        struct pst_slot *slot = (struct pst_slot *)(void *)private;
+        struct pst_transfer *t = slot->transfer;
+        if (slot->wire) {
+            connected(slot, code);
+        } else if (t->is_paused && code == CURLE_OK) { /* an empty body */
             t->stage = PST_STAGE_PARKED;
             t->parked_code = code;
         } else if (code == CURLE_OK || !pst_slot_retry(t, code)) {
@@ -353,10 +398,23 @@ static int sleep_ms(const struct pst_loop *loop)
     return ms < SLEEP_MAX_MS ? (int)ms : SLEEP_MAX_MS;
 }
 
+/* libcurl waits for its own descriptors and our set together; without work for it, the set alone. */
+static void wait_for_events(struct pst_loop *loop, int ms)
+{
+    struct curl_waitfd set = {.fd = loop->epoll, .events = CURL_WAIT_POLLIN};
+    if (loop->n_libcurl > 0) {
+        curl_multi_poll(loop->multi, &set, 1, ms, NULL);
+        ms = 0;
+    }
+    const int n = epoll_wait(loop->epoll, loop->events, PST_LOOP_EVENTS, ms);
+    loop->n_events = n > 0 ? n : 0;
+}
+
 static void sleep_unless_sent(struct pst_loop *loop)
 {
     pthread_mutex_lock(&loop->mutex);
-    const int must_go_on = !pst_ring_is_empty(&loop->locked.inbox) ||
+    const int must_go_on = !pst_ring_is_empty(&loop->hot) ||
+                           !pst_ring_is_empty(&loop->locked.inbox) ||
                            !pst_ring_is_empty(&loop->locked.signals) ||
                            !pst_ring_is_empty(&loop->locked.retired) || loop->locked.is_stopping;
     loop->locked.is_asleep = !must_go_on;
@@ -365,7 +423,7 @@ static void sleep_unless_sent(struct pst_loop *loop)
         return;
     if (pst_ring_is_empty(&loop->all))
         pst_blocks_trim(&loop->blocks, IDLE_BLOCKS);
-    curl_multi_poll(loop->multi, NULL, 0, sleep_ms(loop), NULL);
+    wait_for_events(loop, sleep_ms(loop));
     if (pst_ring_is_empty(&loop->all) && pst_net_now_ns() > loop->now_ns + IDLE_NS)
         pst_blocks_trim(&loop->blocks, 0);
 }
@@ -394,7 +452,9 @@ static void *run_loop(void *arg)
         pst_line_wake(loop);
         check_times(loop);
         start_ready(loop);
-        move_bytes(loop);
+        serve_wires(loop);
+        if (loop->n_libcurl > 0)
+            ask_libcurl(loop);
         const int has_begun = start_ready(loop);
         nh->leave();
         if (is_stopping && pst_ring_is_empty(&loop->all))
@@ -429,6 +489,8 @@ pst_rc pst_loop_new(struct pst_net_instance *instance, uint32_t index, struct ps
     pst_ring_init(&loop->all);
     pst_ring_init(&loop->timed);
     pst_ring_init(&loop->ready);
+    pst_ring_init(&loop->hot);
+    loop->epoll = loop->wake_fd = -1;
     pst_ring_init(&loop->lanes);
     pst_ring_init(&loop->signals);
     pst_ring_init(&loop->locked.inbox);
@@ -454,6 +516,10 @@ void pst_loop_free(struct pst_loop *loop)
         if (loop->shares[i])
             curl_share_cleanup(loop->shares[i]);
     }
+    if (loop->epoll >= 0)
+        close(loop->epoll);
+    if (loop->wake_fd >= 0)
+        close(loop->wake_fd);
     pthread_cond_destroy(&loop->ended);
     pthread_mutex_destroy(&loop->mutex);
     free(loop);

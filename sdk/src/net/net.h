@@ -17,11 +17,13 @@
 #include <stdatomic.h>
 
 #include <curl/curl.h>
+#include <sys/epoll.h>
 
 #include "net/blocks.h"
 #include "net/head.h"
 #include "net/settings.h"
 #include "net/url.h"
+#include "net/wire.h"
 #include "util/dynbuf.h"
 #include "util/net_abi.h"
 #include "util/ring.h"
@@ -30,6 +32,8 @@
 #define PST_LOOP_TRANSFERS 128u
 #define PST_LOOP_BUCKETS 1024u /* of the table of ids */
 #define PST_LOOP_SHARES 8u
+#define PST_LOOP_EVENTS 128
+#define PST_LOOP_SCRATCH_BYTES (64u * 1024)
 #define PST_METHOD_MAX 23u
 #define PST_FIELDS_MAX (64u * 1024) /* bytes of a body that is sent with its head in one call */
 #define PST_EXPECT_MIN (1024u * 1024)
@@ -73,17 +77,19 @@ struct pst_http_client {
 };
 
 struct pst_origin {
-    struct pst_ring link;     /* in the lane */
-    struct pst_ring ready;    /* in the loop, while somebody waits and may go */
-    struct pst_ring waiting;  /* transfers, in order */
+    struct pst_ring link;    /* in the lane */
+    struct pst_ring ready;   /* in the loop, while somebody waits and may go */
+    struct pst_ring waiting; /* transfers, in order */
+    struct pst_ring kept;    /* slots with an idle connection, the one used last first */
+    uint32_t n_kept;
     uint32_t n_active, quota; /* transfers under way; how many may be */
     int is_ready;
     int asks_before_sending; /* a large body: the last one was refused, or none was sent yet */
     int ignores_expect;      /* it has never answered an Expect */
     int is_https;
-    char *url;        /* "http://host:port/" */
-    const char *name; /* "host:port" for messages, in the same block */
-    size_t authority_len;
+    char *url;              /* "http://host:port/" */
+    const char *name;       /* "host:port" for messages, in the same block */
+    const char *host_field; /* ... without the port where it goes without saying */
     pst_str authority;
 };
 
@@ -100,6 +106,11 @@ struct pst_loop {
     struct pst_net_instance *instance;
     uint32_t index;
     CURLM *multi;
+    uint32_t n_libcurl; /* transfers and connections that libcurl is working on */
+    int epoll, wake_fd;
+    struct epoll_event events[PST_LOOP_EVENTS];
+    int at_event, n_events;
+    struct pst_ring hot; /* wires that have something to do without an event */
     CURLSH *shares
         [PST_LOOP_SHARES]; /* names and TLS sessions; several, so that connections spread over addresses */
     uint32_t next_share;
@@ -113,6 +124,7 @@ struct pst_loop {
     atomic_uint load;        /* transfers of its own, waiting ones too */
     struct pst_ring signals; /* taken from locked.signals */
     struct pst_blocks blocks;
+    char scratch[PST_LOOP_SCRATCH_BYTES];
     pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t ended; /* the thread is about to return */
@@ -188,7 +200,7 @@ struct pst_transfer {
     int is_dropping;  /* rejected, and enough of it is kept */
     int is_cut;       /* ... and what was dropped is not empty */
     int is_abandoned; /* ended by us, successfully, before the end of the body */
-    uint32_t n_skip;  /* of the block that is held back: taken already */
+    size_t n_skip;    /* of the block that is held back: taken already */
     const pst_iov *dst;
     size_t n_dst, at_dst, at_dst_byte;
     uint64_t n_received; /* of the body */
@@ -207,9 +219,12 @@ struct pst_slot {
     struct pst_lane *lane;
     struct pst_transfer *transfer;
     CURL *easy;
+    struct pst_wire *wire;           /* NULL: libcurl moves the bytes */
+    struct pst_origin *kept_by;      /* made for a wire: whose connection it has */
     const struct pst_origin *origin; /* whose URL the handle has */
     int is_https;
-    int is_added; /* to the multi */
+    int is_added;   /* to the multi */
+    int is_counted; /* in the loop's n_libcurl */
     int has_begun_tls;
     int kind;                /* of request, that the handle is set to */
     int is_upload;           /* ... with a body that libcurl asks for piece by piece */
@@ -273,6 +288,8 @@ void pst_line_remove(struct pst_transfer *t);
 void pst_line_wake(struct pst_loop *loop);
 
 /* ---- slot.c ---- */
+void pst_slot_uncount(struct pst_slot *slot);
+struct pst_slot *pst_slot_new(struct pst_lane *lane, int is_https);
 /* Begin: a handle from the lane, set for this request, given to the multi. */
 pst_rc pst_slot_start(struct pst_transfer *t);
 /* The transfer has failed with `code`. If that was a kept connection which the server had closed, begin
@@ -285,12 +302,21 @@ void pst_slot_give_back(struct pst_slot *slot);
 void pst_slot_free(struct pst_slot *slot);
 
 /* ---- send.c: callbacks of libcurl ---- */
+void pst_send_rewind(struct pst_transfer *t);
 size_t pst_send_read(char *out, size_t size, size_t n, void *arg);
 int pst_send_seek(void *arg, curl_off_t offset, int origin);
 
 /* ---- receive.c ---- */
 size_t pst_receive_header(char *line, size_t size, size_t n, void *arg);
 size_t pst_receive_body(char *data, size_t size, size_t n, void *arg);
+/* Deal with bytes of the body. Returns how many: less than all if accept asked for a pause; with
+ * t->rc or is_abandoned set the transfer has to end. */
+size_t pst_receive_piece(struct pst_transfer *t, const char *data, size_t len);
+/* TAKE: where the next bytes go, and how many fit there. may_ask: when there is no room left ask accept
+ * for more, with the same effects. */
+size_t pst_receive_room(struct pst_transfer *t, int may_ask, char **dst);
+/* ... they are there. */
+void pst_receive_placed(struct pst_transfer *t, size_t len);
 /* Ask accept again, after a pause. Returns 0 if the transfer has to end, with its rc. */
 int pst_receive_resume(struct pst_transfer *t);
 

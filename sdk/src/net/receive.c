@@ -184,42 +184,80 @@ static int reject_body(struct pst_transfer *t, const char *data, size_t len)
     return 1;
 }
 
+size_t pst_receive_piece(struct pst_transfer *t, const char *data, size_t len)
+{
+    size_t done = 0;
+    if (t->mode == PST_RECEIVE_TAKE)
+        done = take_body(t, data, len);
+    if (t->rc == PST_OK && !t->is_paused && done < len) {
+        t->n_received += len; /* reject_body looks at it */
+        if (t->mode == PST_RECEIVE_COLLECT)
+            collect_body(t, data + done, len - done);
+        else
+            reject_body(t, data + done, len - done);
+        return len;
+    }
+    t->n_received += done;
+    return done;
+}
+
 size_t pst_receive_body(char *data, size_t size, size_t n, void *arg)
 {
     struct pst_transfer *t = ((struct pst_slot *)arg)->transfer;
     const size_t whole = size * n;
-    size_t done = t->n_skip;
     t->last_progress_ns = t->loop->now_ns;
     t->is_held = t->is_paused;
     if (t->is_paused)
         return CURL_WRITEFUNC_PAUSE;
-    t->n_skip = 0;
-    if (t->mode == PST_RECEIVE_TAKE)
-        done += take_body(t, data + done, whole - done);
-    if (t->rc == PST_OK && t->is_paused) { /* a grant is full in the middle of this block */
-        t->n_skip = (uint32_t)done;
+    t->n_skip += pst_receive_piece(t, data + t->n_skip, whole - t->n_skip);
+    if (t->rc != PST_OK || t->is_abandoned)
+        return 0;
+    if (t->n_skip < whole) { /* a grant is full in the middle of this block, which comes again */
         t->is_held = 1;
         return CURL_WRITEFUNC_PAUSE;
     }
-    t->n_received += whole;
-    if (t->rc != PST_OK)
-        return 0;
-    if (done < whole && t->mode == PST_RECEIVE_COLLECT &&
-        !collect_body(t, data + done, whole - done))
-        return 0;
-    if (done < whole && t->mode == PST_RECEIVE_REJECT && !reject_body(t, data + done, whole - done))
-        return 0;
+    t->n_skip = 0;
     return whole;
+}
+
+size_t pst_receive_room(struct pst_transfer *t, int may_ask, char **dst)
+{
+    size_t room = room_in_dst(t);
+    if (room == 0 && may_ask) {
+        if (!ask_where(t) || t->is_paused || t->mode != PST_RECEIVE_TAKE)
+            return 0;
+        room = room_in_dst(t);
+        if (room == 0)
+            give_up(t, PST_E_DATA_LOSS, "the body is longer than the memory for it");
+    }
+    if (room > 0)
+        *dst = (char *)t->dst[t->at_dst].ptr + t->at_dst_byte;
+    return room;
+}
+
+void pst_receive_placed(struct pst_transfer *t, size_t len)
+{
+    if (len > 0 && t->flags & PST_HTTP_CRC32C)
+        t->crc32c = pst_crc32c(t->crc32c, (char *)t->dst[t->at_dst].ptr + t->at_dst_byte, len);
+    t->at_dst_byte += len;
+    t->n_taken += len;
+    t->n_received += len;
 }
 
 int pst_receive_resume(struct pst_transfer *t)
 {
     if (!ask_where(t))
         return 0;
-    if (t->is_paused || !t->is_held)
+    t->last_progress_ns = t->loop->now_ns;
+    if (t->is_paused)
+        return 1;
+    if (t->slot->wire) {
+        pst_wire_make_hot(t->slot);
+        return 1;
+    }
+    if (!t->is_held)
         return 1;
     t->is_held = 0;
-    t->last_progress_ns = t->loop->now_ns;
     /* Hands over what libcurl has kept, here and now. */
     const CURLcode code = curl_easy_pause(t->slot->easy, CURLPAUSE_CONT);
     if (code == CURLE_OK)

@@ -28,6 +28,13 @@ size_t pst_send_read(char *out, size_t size, size_t n, void *arg)
     return written;
 }
 
+void pst_send_rewind(struct pst_transfer *t)
+{
+    t->at_span = 0;
+    t->at_byte = 0;
+    t->n_read = 0;
+}
+
 /* libcurl starts over when a kept connection turns out to be closed. */
 int pst_send_seek(void *arg, curl_off_t offset, int origin)
 {
@@ -35,9 +42,9 @@ int pst_send_seek(void *arg, curl_off_t offset, int origin)
     if (origin != SEEK_SET || offset < 0 || (uint64_t)offset > t->body_bytes)
         return CURL_SEEKFUNC_FAIL;
     size_t left = (size_t)offset;
+    pst_send_rewind(t);
     t->n_read = (uint64_t)offset;
-    t->at_byte = 0;
-    for (t->at_span = 0; left > 0; t->at_span++) {
+    for (; left > 0; t->at_span++) {
         if (left < t->body[t->at_span].len) {
             t->at_byte = left;
             break;

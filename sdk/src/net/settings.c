@@ -116,6 +116,8 @@ pst_rc pst_net_settings_init(struct pst_net_settings *s, const pst_http_config *
         snprintf(message, sizeof(message), "http/1: %s cannot be used", bad);
         return pst_net_fail(err, PST_E_INVALID, message);
     }
+    const char *wire = getenv("PENSTOCK_NET_WIRE");
+    s->has_wire = !(c->flags & PST_HTTP_LIBCURL) && (!wire || strcmp(wire, "0") != 0);
     s->user_agent = make_agent(c->user_agent);
     s->http_proxy = choose_proxy(c->proxy, "http_proxy", NULL, no_proxy);
     s->https_proxy = choose_proxy(c->proxy, "https_proxy", "HTTPS_PROXY", no_proxy);

@@ -13,6 +13,7 @@ struct pst_net_settings {
     char *http_proxy, *https_proxy; /* "" for none */
     char *no_proxy;
     char *unix_socket;
+    int has_wire; /* requests may go the way of wire.h */
     uint32_t connect_timeout_ms, stall_timeout_ms, max_connections;
 };
 

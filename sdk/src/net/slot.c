@@ -79,7 +79,12 @@ static struct pst_slot *take_slot(struct pst_lane *lane, int is_https)
         pst_ring_remove(&slot->link);
         return slot;
     }
-    slot = calloc(1, sizeof(*slot));
+    return pst_slot_new(lane, is_https);
+}
+
+struct pst_slot *pst_slot_new(struct pst_lane *lane, int is_https)
+{
+    struct pst_slot *slot = calloc(1, sizeof(*slot));
     if (!slot)
         return NULL;
     slot->lane = lane;
@@ -95,6 +100,9 @@ static struct pst_slot *take_slot(struct pst_lane *lane, int is_https)
 
 void pst_slot_free(struct pst_slot *slot)
 {
+    if (slot->wire)
+        slot->wire->is_good = 0;
+    pst_slot_stop(slot);
     curl_easy_cleanup(slot->easy);
     pst_head_fini(&slot->head);
     free(slot);
@@ -170,7 +178,10 @@ static void set_expect(struct pst_transfer *t)
 
 static CURLcode set_connection(struct pst_slot *slot, const struct pst_transfer *t)
 {
-    const int is_single = (t->flags & PST_HTTP_NO_REUSE) != 0;
+    /* Where connections are kept for wires libcurl keeps none: together they would be too many. */
+    const int is_single = (t->flags & PST_HTTP_NO_REUSE) != 0 ||
+                          (t->client->settings.has_wire &&
+                           (t->url.is_https || !*pst_settings_proxy(&t->client->settings, 0)));
     const int is_fresh = is_single || t->is_second_try;
     CURLcode rc = CURLE_OK;
     if (is_fresh != slot->is_fresh)
@@ -192,21 +203,21 @@ static pst_rc start(struct pst_slot *slot, struct pst_transfer *t)
     if (set_connection(slot, t) != CURLE_OK ||
         curl_multi_add_handle(t->loop->multi, slot->easy) != CURLM_OK)
         return PST_E_NO_MEMORY;
-    slot->is_added = 1;
+    slot->is_added = slot->is_counted = 1;
+    t->loop->n_libcurl++;
     return PST_OK;
 }
 
-pst_rc pst_slot_start(struct pst_transfer *t)
+static pst_rc start_libcurl(struct pst_transfer *t)
 {
+    struct pst_origin *origin = t->origin;
     struct pst_slot *slot = take_slot(t->lane, t->url.is_https);
     CURLcode rc = CURLE_OK;
     if (!slot)
         return PST_E_NO_MEMORY;
+    pst_wire_close_kept(origin, origin->quota - origin->n_active);
     t->slot = slot;
     slot->transfer = t;
-    pst_loop_check_at(t->loop, t->loop->now_ns +
-                                   (uint64_t)t->client->settings.stall_timeout_ms * 1000000u / 8);
-    set_expect(t);
     rc = set_target(slot, t);
     rc = rc ? rc : set_method(slot, t, (int)kind_of(t));
     rc = rc ? rc : curl_easy_setopt(slot->easy, CURLOPT_HTTPHEADER, t->headers);
@@ -215,24 +226,58 @@ pst_rc pst_slot_start(struct pst_transfer *t)
     return start(slot, t);
 }
 
+pst_rc pst_slot_start(struct pst_transfer *t)
+{
+    pst_loop_check_at(t->loop, t->loop->now_ns +
+                                   (uint64_t)t->client->settings.stall_timeout_ms * 1000000u / 8);
+    set_expect(t);
+    if (!pst_wire_fits(t))
+        return start_libcurl(t);
+    return pst_wire_start(t) ? (pst_rc)PST_OK : (pst_rc)PST_E_NO_MEMORY;
+}
+
+static int is_kept(const struct pst_slot *slot)
+{
+    long n_connects = 0;
+    if (slot->wire)
+        return slot->wire->has_served;
+    curl_easy_getinfo(slot->easy, CURLINFO_NUM_CONNECTS, &n_connects);
+    return n_connects == 0;
+}
+
 /* libcurl does this itself in most cases. Not when the connection breaks in the middle of a body that is
  * being sent; and not more than five times in the life of a handle, of which it counts all requests
  * together (7.88). */
 int pst_slot_retry(struct pst_transfer *t, CURLcode code)
 {
-    long n_connects = 0;
-    curl_easy_getinfo(t->slot->easy, CURLINFO_NUM_CONNECTS, &n_connects);
+    struct pst_slot *slot = t->slot;
+    const int was_wire = slot->wire != NULL;
     if ((code != CURLE_SEND_ERROR && code != CURLE_RECV_ERROR && code != CURLE_GOT_NOTHING) ||
-        n_connects > 0 || t->first_byte_ns != 0 || t->is_second_try || t->rc != PST_OK)
+        t->first_byte_ns != 0 || t->is_second_try || t->rc != PST_OK || !is_kept(slot))
         return 0;
-    pst_slot_stop(t->slot);
     t->is_second_try = 1;
-    pst_send_seek(t->slot, 0, SEEK_SET);
-    return start(t->slot, t) == PST_OK;
+    pst_send_rewind(t);
+    pst_slot_stop(slot);
+    if (!was_wire)
+        return start(slot, t) == PST_OK;
+    t->slot = NULL;
+    pst_slot_free(slot);
+    return pst_wire_start(t);
+}
+
+void pst_slot_uncount(struct pst_slot *slot)
+{
+    if (slot->is_counted)
+        slot->lane->loop->n_libcurl--;
+    slot->is_counted = 0;
 }
 
 void pst_slot_stop(struct pst_slot *slot)
 {
+    if (slot->wire && slot->wire->is_good)
+        return; /* its connection serves again */
+    pst_slot_uncount(slot);
+    pst_wire_free(slot);
     if (slot->is_added)
         curl_multi_remove_handle(slot->lane->loop->multi, slot->easy);
     slot->is_added = 0;
@@ -242,5 +287,10 @@ void pst_slot_give_back(struct pst_slot *slot)
 {
     slot->transfer = NULL;
     pst_head_reset(&slot->head);
-    pst_ring_add_first(&slot->lane->idle[slot->is_https], &slot->link);
+    if (slot->kept_by && slot->wire)
+        pst_wire_give_back(slot);
+    else if (slot->kept_by)
+        pst_slot_free(slot);
+    else
+        pst_ring_add_first(&slot->lane->idle[slot->is_https], &slot->link);
 }
