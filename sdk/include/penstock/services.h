@@ -25,7 +25,7 @@ extern "C" {
 typedef struct pst_http_client pst_http_client; /* settings, caps and figures of one store */
 
 #define PST_HTTP_NO_PROXY 1u     /* metadata services: never by way of a proxy */
-#define PST_HTTP_LIBCURL 2u /* by libcurl from end to end, without http/1's own way */
+#define PST_HTTP_LIBCURL 2u      /* by libcurl from end to end, without http/1's own way */
 typedef struct pst_http_config { /* strings are copied; empty: the default */
     uint32_t struct_size, flags;
     pst_str user_agent;              /* "s3/1.0.0"; what names the host is put before it */

@@ -289,11 +289,12 @@ static int make_room(struct pst_wire *wire)
         return 1;
     if (wire->in_room > PST_HEAD_LINE_MAX_BYTES)
         return 0;
-    char *in = realloc(wire->in, wire->in_room * 2);
+    const size_t room = wire->in_room + wire->in_room;
+    char *in = realloc(wire->in, room);
     if (!in)
         return 0;
     wire->in = in;
-    wire->in_room *= 2;
+    wire->in_room = room;
     return 1;
 }
 
