@@ -405,7 +405,8 @@ static void test_calls__a_container_that_is_missing_is_named(void **state)
     pst_attr *attr = NULL;
     mem.fault[MEM_STAT] = gone;
     assert_int_equal(pst_stat(store_of(state), str("k"), NULL, NULL, &attr, &err), PST_E_NOT_FOUND);
-    assert_string_equal(err.message, "STAT mem://box/k: the container \"box\" does not exist");
+    assert_string_equal(err.message,
+                        "STAT mem://box/k: the container \"box\" does not exist: told to fail");
     assert_int_equal(err.flags, PST_ERR_NO_CONTAINER);
     mem.fault[MEM_COPY] = gone; /* which of two it is the plugin knows */
     assert_int_equal(

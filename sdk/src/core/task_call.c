@@ -115,11 +115,12 @@ void pst_task_reset(struct pst_task *task)
     }
 }
 
-/* A user who mistyped the bucket reads its name in the same words whatever the store is. Operations on
- * containers, and those that may be about another one, keep what the plugin says. */
+/* A user who mistyped the bucket reads its name in the same words whatever the store is, before what the
+ * plugin says. Operations on containers, and those that may be about another one, have the latter alone. */
 void pst_task_name_container(struct pst_task *task, pst_rc rc)
 {
     char shown[300];
+    char reason[sizeof(task->error.message)];
     if (rc != PST_E_NOT_FOUND || !(task->error.flags & PST_ERR_NO_CONTAINER))
         return;
     switch (task->slot) {
@@ -133,8 +134,9 @@ void pst_task_name_container(struct pst_task *task, pst_rc rc)
     }
     const char *authority = strstr(task->port->uri, "://") + 3;
     pst_printable(pst_str_of(authority, strlen(authority)), shown, sizeof(shown));
+    memcpy(reason, task->error.message, sizeof(reason));
     snprintf(task->error.message, sizeof(task->error.message),
-             "the container \"%s\" does not exist", shown);
+             "the container \"%s\" does not exist%s%.400s", shown, reason[0] ? ": " : "", reason);
 }
 
 #define CALL(slot_name, object, args_member, result_member)                                        \
