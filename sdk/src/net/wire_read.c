@@ -289,7 +289,7 @@ static int make_room(struct pst_wire *wire)
         return 1;
     if (wire->in_room > PST_HEAD_LINE_MAX_BYTES)
         return 0;
-    const size_t room = wire->in_room + wire->in_room;
+    const size_t room = wire->in_room + PST_WIRE_IN_BYTES;
     char *in = realloc(wire->in, room);
     if (!in)
         return 0;
