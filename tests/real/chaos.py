@@ -175,18 +175,9 @@ class Chaos(support.Case):
         self.assertEqual(len([k for k, s in ledger.items() if "-" not in s and k not in there]), 0)
         self.assert_no_uploads()
 
-    def is_upload(self, entry):
-        """MinIO goes on listing uploads that a commit with a cut connection has consumed."""
-        try:
-            self.s3.list_parts(Bucket=self.bucket, Key=entry["Key"], UploadId=entry["UploadId"])
-        except self.s3.exceptions.NoSuchUpload:
-            return False
-        return True
-
     def assert_no_uploads(self):
         """By its word, and on its disk: restarted it lists only those of one exact key."""
-        listed = self.s3.list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])
-        self.assertEqual([entry for entry in listed if self.is_upload(entry)], [])
+        self.assertEqual(support.uploads(self.s3, self.bucket), [])
         top = os.path.join(os.environ["PST_MINIO_ROOT"], ".minio.sys/multipart")
         left = [os.path.join(folder, name) for folder, names, _ in os.walk(top)
                 for name in names if os.path.exists(os.path.join(folder, name, "xl.meta"))]

@@ -18,7 +18,7 @@ s3, what, name = support.client(sys.argv[2]), sys.argv[3], sys.argv[4]
 if what == "make":
     s3.create_bucket(Bucket=name)
 left = [e["Key"] for e in s3.list_objects_v2(Bucket=name).get("Contents", ())]
-left += [f"{e['Key']} (an upload)" for e in s3.list_multipart_uploads(Bucket=name).get("Uploads", ())]
+left += [f"{e['Key']} (an upload)" for e in support.uploads(s3, name)]
 if left:
     sys.exit("left behind: " + ", ".join(left))
 PYTHON

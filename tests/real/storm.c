@@ -36,7 +36,7 @@ enum {
     CODES = 32,
     KEY_MAX = 512,
     PAST = 64,
-    SUSPECTS_MAX = 256 /* uploads that fail, for each thread */
+    SUSPECTS_MAX = 256 /* uploads of a thread, three in a hundred operations */
 };
 #define SMALL_MAX ((size_t)200000)
 #define PART_BYTES ((size_t)5 << 20)
@@ -65,7 +65,7 @@ struct worker {
     uint64_t random, last_version;
     char *body; /* of LARGE_MAX */
     struct slot slots[SLOTS];
-    char suspects[SUSPECTS_MAX][KEY_MAX]; /* keys of uploads that failed */
+    char suspects[SUSPECTS_MAX][KEY_MAX]; /* keys that had an upload */
     size_t n_ok, n_maybe, n_suspects;
     size_t n_left;          /* uploads whose abort failed as well */
     size_t n_failed[CODES]; /* by code, negated */
@@ -382,7 +382,7 @@ static void do_upload(struct worker *w, struct slot *slot)
     pst_rc rc = pst_writer_open(w->store, key_of(slot), &options, &call, &writer, &w->err);
     if (rc == PST_OK)
         rc = write_parts(w, writer, version_bytes(v));
-    if (rc != PST_OK && w->n_suspects < SUSPECTS_MAX)
+    if (w->n_suspects < SUSPECTS_MAX)
         memcpy(w->suspects[w->n_suspects++], slot->key, KEY_MAX);
     if (!judge(w, slot, rc, PST_OK) && writer) {
         /* It knows more than the failure did: nothing is left, or all of it is there. */
@@ -609,8 +609,8 @@ static void tell(const struct worker *workers, size_t n, pst_context *context, u
            stats.abandoned_ops);
 }
 
-/* Remove the uploads that were left behind: where the abort failed, or the reply that named the upload was
- * lost. By their very keys, since MinIO does not list by a mere prefix. */
+/* Remove the uploads that were left behind: where the abort failed, or where the reply that named the upload
+ * was lost and the next attempt began another. By their very keys, since MinIO does not list by a mere prefix. */
 static pst_rc clean(pst_store *store, const struct worker *workers, size_t n, uint64_t *n_removed,
                     pst_error *err)
 {

@@ -42,6 +42,20 @@ def code_of(error):
     return error.response["Error"]["Code"]
 
 
+def uploads(s3, bucket):
+    """The unfinished uploads. MinIO goes on listing some that were finished or aborted: asked for their
+    parts it knows better."""
+    found = []
+    for entry in s3.list_multipart_uploads(Bucket=bucket).get("Uploads", []):
+        try:
+            s3.list_parts(Bucket=bucket, Key=entry["Key"], UploadId=entry["UploadId"])
+            found.append(entry)
+        except botocore.exceptions.ClientError as error:
+            if code_of(error) != "NoSuchUpload":
+                raise
+    return found
+
+
 class Case(cli_support.Case):
     """A bucket of its own on `server`, for boto3 and, through the environment, for the command."""
     server = "minio"
