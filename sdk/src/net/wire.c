@@ -10,7 +10,12 @@
  *
  * Connections stand in the loop's epoll set once for all, edge-triggered. One that is idle and has an
  * event was closed, or says something unasked: it is closed. Which of those that are kept is taken: the
- * one used last, so that those that are too many grow old and are closed by the server.
+ * one used last, so that those that are too many grow old and are closed, by the server or here.
+ *
+ * They stay in libcurl's cache, which it looks through now and then for connections that nobody uses and
+ * that are dead or old, to close them; the number of the descriptor would be another connection's next.
+ * Ours are in use as far as libcurl knows: its handle is tied to the connection from the first
+ * curl_easy_recv on.
  *
  * What does not go this way: a body that asks first (Expect), requests with a connection of their own,
  * plain http through a proxy. Those are libcurl's from end to end, as is everything when the client asks
@@ -32,6 +37,8 @@
 #define TURN_BYTES (4u * 1024 * 1024)
 #define TLS_PIECE_BYTES (64u * 1024)
 #define OUT_KEPT_BYTES (16u * 1024)
+/* As libcurl does with its own. */
+#define IDLE_MAX_NS (118 * UINT64_C(1000000000))
 
 int pst_wire_fits(const struct pst_transfer *t)
 {
@@ -340,6 +347,14 @@ static void write_peer(struct pst_slot *slot)
                  strchr(ip, ':') ? "[%s]:%ld" : "%s:%ld", ip, port);
 }
 
+/* See above. No request was sent, so there is nothing to read; if there is, it is the reply's to be
+ * wrong, and a connection that is lost shows by and by. */
+static int tie(struct pst_slot *slot)
+{
+    const CURLcode code = curl_easy_recv(slot->easy, slot->wire->in, 1, &slot->wire->in_len);
+    return code == CURLE_AGAIN || code == CURLE_OK || code == CURLE_RECV_ERROR;
+}
+
 int pst_wire_connected(struct pst_slot *slot)
 {
     struct pst_wire *wire = slot->wire;
@@ -352,11 +367,22 @@ int pst_wire_connected(struct pst_slot *slot)
     wire->fd = fd;
     write_peer(slot);
     return fd != CURL_SOCKET_BAD && epoll_ctl(loop->epoll, EPOLL_CTL_ADD, fd, &event) == 0 &&
-           begin(slot);
+           begin(slot) && tie(slot);
+}
+
+static void close_old(struct pst_origin *origin)
+{
+    while (origin->n_kept > 0) {
+        const struct pst_slot *last = PST_RING_ENTRY(origin->kept.prev, struct pst_slot, link);
+        if (last->lane->loop->now_ns < last->wire->idle_since_ns + IDLE_MAX_NS)
+            break;
+        pst_wire_close_kept(origin, origin->n_kept - 1);
+    }
 }
 
 static struct pst_slot *take_kept(struct pst_origin *origin)
 {
+    close_old(origin);
     if (pst_ring_is_empty(&origin->kept))
         return NULL;
     struct pst_slot *slot = PST_RING_ENTRY(origin->kept.next, struct pst_slot, link);
@@ -429,6 +455,7 @@ void pst_wire_give_back(struct pst_slot *slot)
         wire->out_room = 0;
     }
     wire->state = PST_WIRE_IDLE;
+    wire->idle_since_ns = slot->lane->loop->now_ns;
     slot->kept_by->n_kept++;
     pst_ring_add_first(&slot->kept_by->kept, &slot->link);
 }

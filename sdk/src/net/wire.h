@@ -40,7 +40,8 @@ struct pst_wire {
     int may_read;    /* an event said so, and it was not read empty since */
     int has_hung_up; /* the other side will send no more than is there */
     int is_good;     /* this reply is complete, and the connection may serve again */
-    int must_close;  /* somebody said so, or what the server does next is unknown */
+    uint64_t idle_since_ns;
+    int must_close; /* somebody said so, or what the server does next is unknown */
     int sys_errno;
     struct pst_ring busy; /* in the loop's `hot`, while there is something to do without an event */
     int is_hot;
