@@ -274,12 +274,17 @@ void pst_slot_uncount(struct pst_slot *slot)
 
 void pst_slot_stop(struct pst_slot *slot)
 {
+    struct pst_http_client *client = slot->lane->client;
     if (slot->wire && slot->wire->is_good)
         return; /* its connection serves again */
     pst_slot_uncount(slot);
     pst_wire_free(slot);
-    if (slot->is_added)
+    if (slot->is_added) {
+        /* Which may close a socket, whose number another thread may be asking about for its figures. */
+        pthread_mutex_lock(&client->mutex);
         curl_multi_remove_handle(slot->lane->loop->multi, slot->easy);
+        pthread_mutex_unlock(&client->mutex);
+    }
     slot->is_added = 0;
 }
 
