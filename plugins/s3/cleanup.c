@@ -195,7 +195,7 @@ static int add_upload(struct cleaning *c)
     }
     if (c->reading.key.len > 0 && c->reading.id.len > 0)
         c->uploads[c->n++] = c->reading;
-    memset(&c->reading, 0, sizeof(c->reading));
+    c->reading = (struct upload){.began_ns = PST_TIME_UNKNOWN};
     return 1;
 }
 
@@ -257,7 +257,8 @@ static void on_page(struct s3_request *request, pst_rc rc, const pst_http_reply 
 {
     pst_op *op = request->op;
     struct cleaning *c = s3_call_of(op)->state;
-    const struct s3_xml handler = {.end = on_element, .ctx = c};
+    const struct s3_xml handler = {
+        .end = on_element, .ctx = c, .root = "ListMultipartUploadsResult"};
     pst_str before_key = c->next_key, before_id = c->next_id;
     if (rc != PST_OK) {
         end(op, rc);
@@ -269,16 +270,20 @@ static void on_page(struct s3_request *request, pst_rc rc, const pst_http_reply 
     c->n = c->at = 0;
     c->is_truncated = c->is_encoded = 0;
     c->next_key = c->next_id = pst_str_of(NULL, 0);
-    rc = s3_xml_parse(reply->body, &handler);
-    if (rc == PST_OK && !choose(c, args_of(request), now_ns))
+    c->reading = (struct upload){.began_ns = PST_TIME_UNKNOWN};
+    rc = s3_document_read(request, reply, &handler);
+    if (rc != PST_OK) {
+        end(op, rc);
+        return;
+    }
+    if (!choose(c, args_of(request), now_ns))
         rc = PST_E_DATA_LOSS;
     if (rc == PST_OK && c->is_truncated &&
         (c->next_key.len == 0 ||
          (s3_str_eq(before_key, c->next_key) && s3_str_eq(before_id, c->next_id))))
         rc = PST_E_DATA_LOSS; /* it goes on, and nobody says where */
     if (rc != PST_OK)
-        rc = s3_fail(op->err, rc,
-                     rc == PST_E_NO_MEMORY ? "out of memory" : "the list of uploads is malformed");
+        rc = s3_fail(op->err, rc, "the list of uploads is malformed");
     go_on(request, rc);
 }
 

@@ -148,14 +148,13 @@ static pst_rc end_list(struct s3_request *request, const pst_http_reply *reply)
     const pst_list_args *args = s3_call_of(op)->args;
     pst_list_result *result = s3_call_of(op)->result;
     struct s3_page page;
-    const struct s3_xml handler = {.end = on_element, .ctx = &page};
+    const struct s3_xml handler = {
+        .end = on_element, .ctx = &page, .root = "ListAllMyBucketsResult"};
     if (!s3_page_init(&page, op, reply->body, args))
         return s3_fail(op->err, PST_E_NO_MEMORY, "out of memory");
-    pst_rc rc = s3_xml_parse(reply->body, &handler);
+    pst_rc rc = s3_document_read(request, reply, &handler);
     if (rc != PST_OK)
-        return s3_fail(op->err, rc,
-                       rc == PST_E_NO_MEMORY ? "out of memory"
-                                             : "the list of buckets is no well-formed XML");
+        return rc;
     if (page.prefixes.n > 0) /* pages need an order */
         qsort(page.prefixes.at, page.prefixes.n, sizeof(page.prefixes.at[0]), compare_names);
     if (args->page_token.len > 0)

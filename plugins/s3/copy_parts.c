@@ -285,10 +285,8 @@ static void on_tags(struct s3_request *request, pst_rc rc, const pst_http_reply 
 {
     pst_op *op = request->op;
     if (rc == PST_OK) {
-        const struct s3_xml handler = {.end = on_tag_element, .ctx = op};
-        rc = s3_xml_parse(reply->body, &handler);
-        if (rc != PST_OK)
-            (void)s3_fail(op->err, rc, "the tags of the source are no well-formed XML");
+        const struct s3_xml handler = {.end = on_tag_element, .ctx = op, .root = "Tagging"};
+        rc = s3_document_read(request, reply, &handler);
     }
     if (rc == PST_OK)
         rc = open_upload(op);

@@ -268,7 +268,8 @@ static pst_rc fill(struct s3_request *r, const struct s3_problem *problem,
     const struct s3_identity *identity = r->own.identity;
     size_t n = 0;
 
-    if (meaning.rc == PST_E_PRECONDITION && is_create_only(r) && reply->status == 412)
+    if (meaning.rc == PST_E_PRECONDITION && is_create_only(r) &&
+        (reply->status == 412 || strcmp(problem->code, "PreconditionFailed") == 0))
         meaning.rc = PST_E_EXISTS;
     if (reply->status == 404 && r->key.len == 0)
         meaning.flags |= PST_ERR_NO_CONTAINER;
@@ -348,5 +349,25 @@ pst_rc s3_error_from_document(struct s3_request *r, const struct s3_problem *pro
     unspoken.status = 500;
     const pst_rc rc = fill(r, problem, &unspoken);
     r->err->http_status = (int32_t)reply->status;
+    return rc;
+}
+
+pst_rc s3_document_read(struct s3_request *r, const pst_http_reply *reply,
+                        const struct s3_xml *handler)
+{
+    struct s3_problem problem;
+    pst_rc rc = s3_xml_parse(reply->body, handler);
+
+    if (rc == PST_OK)
+        return rc;
+    if (rc != PST_E_DATA_LOSS)
+        return s3_fail(r->err, rc, "%s",
+                       rc == PST_E_NO_MEMORY ? "out of memory" : "the reply cannot be read");
+    if (s3_problem_parse(reply->body, &problem))
+        return s3_error_from_document(r, &problem, reply);
+    (void)s3_fail(r->err, rc, "the reply is no well-formed %s", handler->root);
+    r->err->flags |= PST_ERR_RETRYABLE;
+    if (r->flags & S3_CHANGES)
+        r->err->flags |= PST_ERR_MAYBE_APPLIED;
     return rc;
 }

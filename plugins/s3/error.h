@@ -26,6 +26,14 @@ pst_rc s3_error_from_reply(struct s3_request *request, pst_rc transport,
 pst_rc s3_error_from_document(struct s3_request *request, const struct s3_problem *problem,
                               const pst_http_reply *reply);
 
+struct s3_xml; /* xml.h */
+
+/* Read the document of a reply of success. One that is an error document is that error; one that has not
+ * the handler's root, or is not well-formed, is DATA_LOSS and may be asked for again. Fills
+ * request->err. */
+pst_rc s3_document_read(struct s3_request *request, const pst_http_reply *reply,
+                        const struct s3_xml *handler);
+
 /* Fill err->code and message; returns code. */
 __attribute__((format(printf, 3, 4))) pst_rc s3_fail(pst_error *err, pst_rc code,
                                                      const char *format, ...);

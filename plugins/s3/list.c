@@ -2,7 +2,8 @@
  *
  * The token of a listing is the store's continuation token as it is; of a listing of versions it is the
  * pair of markers, the length of the first in front. A page that says it is not the last and names no
- * next one is an error: the rest of a listing is never left out in silence.
+ * next one is an error, and so is any other document under a 200 (an error of the store, the page of a
+ * proxy): the rest of a listing is never left out in silence.
  *
  * A key that S3 could not hold cannot be listed: a prefix that is not UTF-8 has no keys. */
 #include <string.h>
@@ -94,16 +95,16 @@ static pst_rc end_page(struct s3_request *request, const pst_http_reply *reply)
     const pst_list_args *args = call->args;
     pst_list_result *result = call->result;
     struct s3_page page;
-    const struct s3_xml handler = {.end = on_end, .ctx = &page};
     int is_versions = (args->flags & PST_LIST_VERSIONS) != 0;
+    const struct s3_xml handler = {.end = on_end,
+                                   .ctx = &page,
+                                   .root = is_versions ? "ListVersionsResult" : "ListBucketResult"};
     pst_str next = {NULL, 0};
     if (!s3_page_init(&page, op, reply->body, args))
         return s3_fail(op->err, PST_E_NO_MEMORY, "out of memory");
-    pst_rc rc = s3_xml_parse(reply->body, &handler);
+    pst_rc rc = s3_document_read(request, reply, &handler);
     if (rc != PST_OK)
-        return s3_fail(op->err, rc,
-                       rc == PST_E_NO_MEMORY ? "out of memory"
-                                             : "the listing is no well-formed XML");
+        return rc;
     if (page.is_truncated) {
         next = is_versions ? page.next_key : page.token;
         if (next.len == 0)

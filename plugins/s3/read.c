@@ -12,7 +12,8 @@
  *     200        the whole object. Wanted when sums are (a ranged reply carries none); else the store
  *                ignores ranges, or the range was all of it. Taken when the read begins at 0: as much as
  *                was asked for, then the transfer is ended. Else an error: no bytes are guessed.
- *     no length  chunked replies are received as long as they last, memory is asked for in steps
+ *     no length  chunked replies are received as long as they last, memory is asked for in steps. One
+ *                that lasts until the connection closes is refused: it may have been cut anywhere
  *     others     a range that is not the one asked for, or contradicts the length: DATA_LOSS
  *
  * A reply that is cut fails with what http/1 says, and the host asks again. Checksums are reported only
@@ -96,7 +97,9 @@ static pst_rc check_partial(struct s3_request *request, const pst_http_head *hea
         return lost(request, "the reply is another range than the one asked for", text);
     if (length > args->length)
         return lost(request, "the reply is a longer range than the one asked for", text);
-    if (length < args->length && size != PST_UNKNOWN && (is_suffix ? first > 0 : last < size - 1))
+    if (size == PST_UNKNOWN && (is_suffix || length < args->length))
+        return lost(request, "the reply does not tell where the object ends", text);
+    if (length < args->length && (is_suffix ? first > 0 : last < size - 1))
         return lost(request, "the reply is a shorter range than the one asked for", text);
     if (head->content_length != PST_UNKNOWN && head->content_length != length)
         return lost(request, "Content-Length and Content-Range disagree", text);
@@ -113,6 +116,10 @@ static pst_rc check_whole(struct s3_request *request, const pst_http_head *head,
     pst_read_result *result = call->result;
     uint64_t size = head->content_length;
     int is_suffix = (args->flags & PST_READ_SUFFIX) != 0;
+    if (size == PST_UNKNOWN &&
+        s3_header(head->headers, head->n_headers, "transfer-encoding").len == 0)
+        return s3_fail(request->err, PST_E_DATA_LOSS,
+                       "the reply has no length: a cut could not be told from its end");
     if (is_suffix ? size > args->length : args->offset > 0 && size != 0)
         return s3_fail(request->err, PST_E_DATA_LOSS,
                        "the store ignored the range and sent the whole object");

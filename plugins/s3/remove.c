@@ -29,6 +29,8 @@ struct removal {
     uint32_t reserved0;
     pst_op *op;
     pst_iov body;
+    int has_stray; /* the reply holds an error of a key that was not sent */
+    pst_error stray;
     struct s3_problem problem; /* being read */
     pst_str key, version;      /* ... of this one, in `kept` */
     char kept[2 * S3_KEY_MAX + 2];
@@ -208,12 +210,19 @@ static void take_error(struct removal *r)
     request->err = &err;
     pst_rc rc = s3_error_from_document(request, &r->problem, &none);
     request->err = op->err;
+    int is_found = 0;
     for (uint32_t k = 0; k < r->n_batch; k++) {
         size_t i = r->batch[k];
+        pst_str version = version_of(args, i); /* stores name one where none was sent */
         if (!s3_str_eq(args->keys[i], r->key) ||
-            (r->version.len > 0 && !s3_str_eq(version_of(args, i), r->version)))
+            (version.len > 0 && r->version.len > 0 && !s3_str_eq(version, r->version)))
             continue;
+        is_found = 1;
         settle(op, i, is_gone(rc, &err) ? PST_OK : rc, &err);
+    }
+    if (!is_found && !is_gone(rc, &err) && !r->has_stray) {
+        r->has_stray = 1;
+        r->stray = err;
     }
 }
 
@@ -248,23 +257,32 @@ static int32_t on_element(void *ctx, const char *path, pst_str text)
     return PST_OK;
 }
 
+/* The reply was read as a whole, or was not: then nothing is known of any key. An error of nobody's is
+ * everybody's who has none of his own. */
+static void settle_batch(pst_op *op, pst_rc rc)
+{
+    struct removal *r = s3_call_of(op)->state;
+    const pst_remove_result *result = s3_call_of(op)->result;
+    for (uint32_t k = 0; k < r->n_batch; k++) {
+        size_t i = r->batch[k];
+        if (rc != PST_OK)
+            settle(op, i, rc, op->err);
+        else if (result->status[i] == PST_PENDING)
+            settle(op, i, r->has_stray ? r->stray.code : PST_OK, &r->stray);
+    }
+}
+
 static void on_batch(struct s3_request *request, pst_rc rc, const pst_http_reply *reply)
 {
     pst_op *op = request->op;
     struct removal *r = s3_call_of(op)->state;
     pst_remove_result *result = s3_call_of(op)->result;
     if (rc == PST_OK) {
-        const struct s3_xml handler = {.end = on_element, .ctx = r};
+        const struct s3_xml handler = {.end = on_element, .ctx = r, .root = "DeleteResult"};
         for (uint32_t k = 0; k < r->n_batch; k++)
-            result->status[r->batch[k]] = PST_OK;
-        struct s3_problem problem;
-        rc = s3_problem_parse(reply->body, &problem)
-                 ? s3_error_from_document(request, &problem, reply)
-                 : s3_xml_parse(reply->body, &handler);
-        if (rc == PST_E_DATA_LOSS && !problem.code[0]) {
-            rc = s3_fail(op->err, rc, "the reply to DeleteObjects is no well-formed XML");
-            op->err->flags = PST_ERR_RETRYABLE | PST_ERR_MAYBE_APPLIED;
-        }
+            result->status[r->batch[k]] = PST_PENDING;
+        rc = s3_document_read(request, reply, &handler);
+        settle_batch(op, rc);
     } else if (rc == PST_E_UNIMPLEMENTED) { /* then all one by one; the arrays lie side by side */
         r->single = r->batch;
         r->n_single += r->n_batch;

@@ -45,7 +45,9 @@ static void XMLCALL on_begin(void *ctx, const XML_Char *name, const XML_Char **a
     if (colon)
         name = colon + 1;
     const size_t len = strlen(name);
-    if (walk->depth == DEPTH_MAX || len + 2 > sizeof(walk->path) - at) {
+    const char *root = walk->depth == 0 ? walk->handler->root : NULL;
+    if (walk->depth == DEPTH_MAX || len + 2 > sizeof(walk->path) - at ||
+        (root && strcmp(name, root) != 0)) {
         stop(walk, PST_E_DATA_LOSS);
         return;
     }

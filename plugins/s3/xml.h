@@ -12,10 +12,11 @@ struct s3_xml {
     int32_t (*end)(void *ctx, const char *path, pst_str text);
     int32_t (*begin)(void *ctx, const char *path); /* NULL allowed */
     void *ctx;
+    const char *root; /* the name that the document must have; NULL: any */
 };
 
-/* OK, what a callback answered, NO_MEMORY, or DATA_LOSS: not well-formed (no entities, no DTD: refused;
- * depth at most 16; a leaf at most 64 KiB). */
+/* OK, what a callback answered, NO_MEMORY, or DATA_LOSS: another root, or not well-formed (no entities, no
+ * DTD: refused; depth at most 16; a leaf at most 64 KiB). */
 pst_rc s3_xml_parse(pst_str document, const struct s3_xml *handler);
 
 /* Append `text` to `out` as character data; XML-escaped. Returns the length needed (as snprintf). */

@@ -232,7 +232,9 @@ static void deliver(struct fake *fake, struct fake_sent *sent)
     for (size_t i = 0; i < n; i++) {
         if (headers[i].key.len == 14 && memcmp(headers[i].key.ptr, "content-length", 14) == 0)
             head.content_length = strtoull(headers[i].value.ptr, NULL, 10);
-        if (headers[i].key.len == 17 && memcmp(headers[i].key.ptr, "transfer-encoding", 17) == 0)
+        if ((headers[i].key.len == 17 &&
+             memcmp(headers[i].key.ptr, "transfer-encoding", 17) == 0) ||
+            (headers[i].key.len == 10 && memcmp(headers[i].key.ptr, "connection", 10) == 0))
             head.content_length = PST_UNKNOWN;
     }
     reply.status = r->status;

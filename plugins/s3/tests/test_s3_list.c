@@ -56,6 +56,8 @@ static void test_list__that_cannot_be_trusted_emits_nothing(void **state)
         PAGE(CONTENTS("a", "1") CONTENTS("b%4", "1")),              /* a broken escape */
         XML "<ListBucketResult>" CONTENTS("a", "1"),                /* cut */
         XML "<ListBucketResult>" CONTENTS("a&#1;", "1") "</ListBucketResult>",
+        XML "<html><body>please log in</body></html>",
+        "",
     };
     (void)state;
     for (size_t i = 0; i < sizeof(pages) / sizeof(pages[0]); i++) {
@@ -67,6 +69,21 @@ static void test_list__that_cannot_be_trusted_emits_nothing(void **state)
         assert_int_equal(t->op.n_entries, 0);
         trial_finish(t);
     }
+}
+
+static void test_list__error_document_under_200_is_an_error(void **state)
+{
+    struct trial *t = trial_start(NULL);
+    pst_list_args args = {.flags = PST_LIST_RECURSIVE};
+    pst_list_result result;
+    (void)state;
+    fake_answer(&t->fake, 200, NULL, ERROR_XML("InternalError"));
+    assert_int_equal(run_list(t, &args, &result), PST_E_UNAVAILABLE);
+    assert_int_equal(t->op.err.flags, PST_ERR_RETRYABLE);
+    fake_answer(&t->fake, 200, NULL, ERROR_XML("AccessDenied"));
+    args.flags |= PST_LIST_VERSIONS;
+    assert_int_equal(run_list(t, &args, &result), PST_E_DENIED);
+    trial_finish(t);
 }
 
 static void test_list__names_that_are_not_encoded_stay_as_they_are(void **state)
@@ -136,6 +153,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_list__merges_objects_and_prefixes_in_one_order),
         cmocka_unit_test(test_list__that_cannot_be_trusted_emits_nothing),
+        cmocka_unit_test(test_list__error_document_under_200_is_an_error),
         cmocka_unit_test(test_list__names_that_are_not_encoded_stay_as_they_are),
         cmocka_unit_test(test_list__prefix_that_ends_within_a_character_is_filtered_here),
         cmocka_unit_test(test_list__versions_come_with_their_markers),

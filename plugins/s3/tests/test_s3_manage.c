@@ -163,6 +163,30 @@ static void test_cleanup__ends_what_is_old_by_the_clock_of_the_store(void **stat
     trial_finish(t);
 }
 
+static void test_cleanup__leaves_an_upload_whose_age_nobody_tells(void **state)
+{
+    struct trial *t = trial_start(NULL);
+    pst_cleanup_result result;
+    (void)state;
+    fake_answer(&t->fake, 200, DATE,
+                UPLOADS("<Upload><Key>d/a</Key><UploadId>1</UploadId></Upload>"));
+    assert_int_equal(run_cleanup(t, 0, &result), PST_OK);
+    assert_int_equal(result.n_removed, 0);
+    trial_finish(t);
+}
+
+static void test_cleanup__of_a_page_that_is_none_fails(void **state)
+{
+    struct trial *t = trial_start(NULL);
+    pst_cleanup_result result;
+    (void)state;
+    fake_answer(&t->fake, 200, DATE, ERROR_XML("AccessDenied"));
+    assert_int_equal(run_cleanup(t, 0, &result), PST_E_DENIED);
+    fake_answer(&t->fake, 200, DATE, XML "<html></html>");
+    assert_int_equal(run_cleanup(t, 0, &result), PST_E_DATA_LOSS);
+    trial_finish(t);
+}
+
 static void test_cleanup__dry_run_ends_nothing(void **state)
 {
     struct trial *t = trial_start(NULL);
@@ -199,6 +223,8 @@ int main(void)
         cmocka_unit_test(test_bucket__listing_comes_in_pages),
         cmocka_unit_test(test_presign__makes_a_url_and_asks_nobody),
         cmocka_unit_test(test_cleanup__ends_what_is_old_by_the_clock_of_the_store),
+        cmocka_unit_test(test_cleanup__leaves_an_upload_whose_age_nobody_tells),
+        cmocka_unit_test(test_cleanup__of_a_page_that_is_none_fails),
         cmocka_unit_test(test_cleanup__dry_run_ends_nothing),
         cmocka_unit_test(test_cleanup__goes_on_after_a_failure_and_reports_it),
     };

@@ -78,6 +78,7 @@ static void test_read__refuses_what_is_not_the_range(void **state)
         {"content-range: bytes 10-14/100", "hell"},   /* not as long as it says */
         {"content-range: items 10-14/100", "hello"},  /* malformed */
         {"etag: \"e\"", "hello"},                     /* none */
+        {"content-range: bytes 10-12/*", "hel"},      /* shorter: who says that the object ends */
     };
     (void)state;
     for (size_t i = 0; i < sizeof(replies) / sizeof(replies[0]); i++) {
@@ -89,6 +90,21 @@ static void test_read__refuses_what_is_not_the_range(void **state)
         assert_int_equal(t->op.err.flags & PST_ERR_RETRYABLE, 0);
         trial_finish(t);
     }
+}
+
+static void test_read__without_any_length_is_refused(void **state)
+{
+    struct trial *t = trial_start(NULL);
+    struct reading r = {.args = {.flags = 0}};
+    (void)state;
+    fake_answer(&t->fake, 200, "connection: close", "hel");
+    assert_int_equal(run_read(t, &r, 0, 5, 0), PST_E_DATA_LOSS);
+    fake_answer(&t->fake, 200, "transfer-encoding: chunked", "hel");
+    assert_int_equal(run_read(t, &r, 0, 5, 0), PST_OK);
+    assert_int_equal(r.result.n_read, 3);
+    fake_answer(&t->fake, 206, "content-range: bytes 2-4/*", "llo");
+    assert_int_equal(run_read(t, &r, 0, 3, PST_READ_SUFFIX), PST_E_DATA_LOSS);
+    trial_finish(t);
 }
 
 static void test_read__at_the_end_is_cut_short(void **state)
@@ -247,6 +263,7 @@ int main(void)
         cmocka_unit_test(test_read__waits_for_memory_without_holding_a_thread),
         cmocka_unit_test(test_read__suffix_and_callers_memory),
         cmocka_unit_test(test_read__refuses_what_is_not_the_range),
+        cmocka_unit_test(test_read__without_any_length_is_refused),
         cmocka_unit_test(test_read__at_the_end_is_cut_short),
         cmocka_unit_test(test_read__beyond_the_end_is_empty_and_names_the_content),
         cmocka_unit_test(test_read__whole_reply_to_a_range_is_taken_from_the_start_only),

@@ -117,8 +117,60 @@ static void test_remove__error_document_under_200_is_an_error(void **state)
     fake_answer(&t->fake, 200, NULL, ERROR_XML("InternalError"));
     assert_int_equal(run_remove(t, &r, keys, 2), PST_E_UNAVAILABLE);
     assert_true(t->op.err.flags & PST_ERR_RETRYABLE);
-    fake_answer(&t->fake, 200, NULL, XML "<DeleteResult>");
-    assert_int_equal(run_remove(t, &r, keys, 2), PST_E_DATA_LOSS);
+    assert_int_equal(r.status[0], PST_E_UNAVAILABLE); /* the host believes an OK here */
+    assert_int_equal(r.status[1], PST_E_UNAVAILABLE);
+    trial_finish(t);
+}
+
+static void test_remove__reply_that_is_no_result_leaves_no_key_as_deleted(void **state)
+{
+    static const char *const replies[] = {
+        XML "<DeleteResult>",
+        XML "<DeleteResult><Error><Key>a</Key><Code>NoSuchKey</Code></Error>",
+        XML "<html><body>please log in</body></html>",
+    };
+    const pst_str keys[] = {PST_STR("a"), PST_STR("b")};
+    (void)state;
+    for (size_t i = 0; i < sizeof(replies) / sizeof(replies[0]); i++) {
+        struct trial *t = trial_start(NULL);
+        struct removing r = {.args = {.flags = 0}};
+        fake_answer(&t->fake, 200, NULL, replies[i]);
+        assert_int_equal(run_remove(t, &r, keys, 2), PST_E_DATA_LOSS);
+        assert_int_equal(t->op.err.flags, PST_ERR_RETRYABLE | PST_ERR_MAYBE_APPLIED);
+        assert_int_equal(r.status[0], PST_E_DATA_LOSS);
+        assert_int_equal(r.status[1], PST_E_DATA_LOSS);
+        trial_finish(t);
+    }
+}
+
+static void test_remove__error_with_a_version_that_was_not_sent_is_of_its_key(void **state)
+{
+    const pst_str keys[] = {PST_STR("a"), PST_STR("b")};
+    struct trial *t = trial_start(NULL);
+    struct removing r = {.args = {.flags = 0}};
+    (void)state;
+    fake_answer(&t->fake, 200, NULL,
+                XML "<DeleteResult><Error><Key>a</Key><VersionId>null</VersionId>"
+                    "<Code>AccessDenied</Code></Error></DeleteResult>");
+    assert_int_equal(run_remove(t, &r, keys, 2), PST_OK);
+    assert_int_equal(r.status[0], PST_E_DENIED);
+    assert_int_equal(r.status[1], PST_OK);
+    trial_finish(t);
+}
+
+static void test_remove__error_of_no_key_that_was_sent_fails_those_without_one(void **state)
+{
+    const pst_str keys[] = {PST_STR("a"), PST_STR("b")};
+    struct trial *t = trial_start(NULL);
+    struct removing r = {.args = {.flags = 0}};
+    (void)state;
+    fake_answer(&t->fake, 200, NULL,
+                XML "<DeleteResult><Error><Code>AccessDenied</Code></Error>"
+                    "<Error><Key>b</Key><Code>NoSuchKey</Code></Error></DeleteResult>");
+    assert_int_equal(run_remove(t, &r, keys, 2), PST_OK);
+    assert_int_equal(r.status[0], PST_E_DENIED);
+    assert_string_equal(r.errors[0].provider_code, "AccessDenied");
+    assert_int_equal(r.status[1], PST_OK);
     trial_finish(t);
 }
 
@@ -156,6 +208,9 @@ int main(void)
         cmocka_unit_test(test_remove__keys_that_xml_cannot_carry_go_one_by_one),
         cmocka_unit_test(test_remove__store_without_the_batch_is_asked_singly),
         cmocka_unit_test(test_remove__error_document_under_200_is_an_error),
+        cmocka_unit_test(test_remove__reply_that_is_no_result_leaves_no_key_as_deleted),
+        cmocka_unit_test(test_remove__error_with_a_version_that_was_not_sent_is_of_its_key),
+        cmocka_unit_test(test_remove__error_of_no_key_that_was_sent_fails_those_without_one),
         cmocka_unit_test(test_remove__conditional_whose_reply_was_lost_looks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
