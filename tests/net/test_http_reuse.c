@@ -247,6 +247,44 @@ static void test_stale__is_not_repeated_once_a_byte_of_the_reply_has_come(void *
     server_stop(server);
 }
 
+/* The reply has come whole and the server has gone while accept has no memory yet: for libcurl, which
+ * looks for closed connections when a new one begins, once a second at most, this one is of no use. Its
+ * number must not be the next one's as long as it is ours. */
+static void test_connection__closed_by_the_server_leaves_the_next_one_alone(void **state)
+{
+    const int32_t answers[] = {PST_HTTP_PAUSE, PST_HTTP_COLLECT};
+    const pst_http_config config = {
+        .struct_size = sizeof(config), .flags = PST_HTTP_NO_PROXY, .stall_timeout_ms = 2000};
+    struct server *server = begin();
+    struct net_host single;
+    struct call first, second;
+    (void)state;
+    net_host_open(&single, 1);
+    pst_http_client *client = net_client(&single, &config);
+    call_init(&first, client, &single, "GET", url_of(server_port(server), "/close"));
+    call_accepts(&first, answers, 2, NULL);
+    call_send(&first);
+    call_wait_accepts(&first, 1);
+    usleep(1200000);
+    call_init(&second, client, &single, "GET", url_of(server_port(server), "/gate"));
+    call_send(&second);
+    while (atomic_load(&seen.n_gate) == 0)
+        usleep(1000);
+    single.http->resume(client, first.id);
+    call_wait(&first);
+    assert_int_equal(first.rc, PST_OK);
+    assert_string_equal(first.body, "ok");
+    atomic_store(&seen.is_open, 1);
+    call_wait(&second);
+    if (second.rc != PST_OK)
+        fail_msg("%s", second.message);
+    call_fini(&first);
+    call_fini(&second);
+    single.http->client_free(client);
+    net_host_close(&single);
+    server_stop(server);
+}
+
 enum { MANY = 300 };
 
 static void test_cap__holds_for_an_origin_and_everything_is_served(void **state)
@@ -426,6 +464,7 @@ int main(void)
         cmocka_unit_test(test_stale__connection_is_replaced_and_the_body_sent_again),
         cmocka_unit_test(test_stale__connection_that_is_reset_is_replaced_however_often),
         cmocka_unit_test(test_stale__is_not_repeated_once_a_byte_of_the_reply_has_come),
+        cmocka_unit_test(test_connection__closed_by_the_server_leaves_the_next_one_alone),
         cmocka_unit_test(test_cap__holds_for_an_origin_and_everything_is_served),
         cmocka_unit_test(test_line__keeps_order_and_lets_another_store_through),
         cmocka_unit_test(test_send__from_done_goes_on_the_same_connection),

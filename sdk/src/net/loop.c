@@ -355,9 +355,10 @@ static void serve_wires(struct pst_loop *loop)
 /* The message is about a connection that a wire waits for. */
 static void connected(struct pst_slot *slot, CURLcode code)
 {
-    if (code == CURLE_OK && pst_wire_connected(slot))
-        return;
-    pst_finish(slot->transfer, code == CURLE_OK ? CURLE_FAILED_INIT : code, PST_OK, NULL);
+    if (code == CURLE_OK)
+        code = pst_wire_connected(slot);
+    if (code != CURLE_OK)
+        pst_finish(slot->transfer, code, PST_OK, NULL);
 }
 
 static void ask_libcurl(struct pst_loop *loop)

@@ -31,6 +31,14 @@ static int is_value(pst_str s)
     return 1;
 }
 
+static int is_blank(pst_str s)
+{
+    size_t n = 0;
+    while (n < s.len && (s.ptr[n] == ' ' || s.ptr[n] == '\t'))
+        n++;
+    return n == s.len;
+}
+
 static int name_is(const pst_kv *header, const char *name)
 {
     return pst_text_equals_nocase(header->key.ptr, header->key.len, name);
@@ -81,7 +89,7 @@ static char *put_header(struct block *b, const pst_kv *header)
     char *start = b->at;
     memcpy(start, header->key.ptr, header->key.len);
     char *p = start + header->key.len;
-    if (header->value.len > 0) {
+    if (!is_blank(header->value)) {
         *p++ = ':';
         *p++ = ' ';
         memcpy(p, header->value.ptr, header->value.len);
@@ -156,7 +164,7 @@ pst_rc pst_transfer_new(struct pst_http_client *client, const pst_http_request *
     struct given given = {0, 0, 0};
     size_t n_bytes = 0;
     uint64_t body_bytes = 0;
-    if (!PST_HAS(pst_http_request, r, ctx) || !r->done || pst_url_parse(r->url, &url) ||
+    if (!PST_HAS(pst_http_request, r, done) || !r->done || pst_url_parse(r->url, &url) ||
         !is_token(r->method) || r->method.len > PST_METHOD_MAX ||
         !check_headers(r, &given, &n_bytes))
         return PST_E_INVALID;

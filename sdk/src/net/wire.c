@@ -72,15 +72,26 @@ static int add_text(struct pst_wire *wire, const char *text)
 }
 
 /* The list is written for libcurl: "Name;" has an empty value, "Name:" is not to be sent. */
-static int add_header(struct pst_wire *wire, const char *line, int *has_host)
+static int add_header(struct pst_wire *wire, const char *line)
 {
     const size_t len = strlen(line);
-    *has_host |= strncasecmp(line, "host", 4) == 0 && (line[4] == ':' || line[4] == ';');
-    if (line[len - 1] == ':')
+    const char *colon = memchr(line, ':', len);
+    if (colon == line + len - 1)
         return 1;
-    if (line[len - 1] == ';' && !memchr(line, ':', len))
+    if (!colon)
         return add(wire, line, len - 1) && add_text(wire, ":\r\n");
     return add(wire, line, len) && add_text(wire, "\r\n");
+}
+
+/* Whether the request brings this header, be it empty. */
+static int has_header(const struct pst_transfer *t, const char *name)
+{
+    const size_t len = strlen(name);
+    const struct curl_slist *h = t->headers;
+    while (h &&
+           (strncasecmp(h->data, name, len) != 0 || (h->data[len] != ':' && h->data[len] != ';')))
+        h = h->next;
+    return h != NULL;
 }
 
 static int has_length_zero(const struct pst_transfer *t)
@@ -93,21 +104,20 @@ static int write_head(struct pst_slot *slot, const struct pst_transfer *t)
 {
     struct pst_wire *wire = slot->wire;
     const char *agent = t->client->settings.user_agent;
-    int has_host = 0;
     int is_good = 1;
     char length[48];
     wire->out_len = 0;
     wire->out_at = 0;
-    for (const struct curl_slist *h = t->headers; h; h = h->next)
-        has_host |= strncasecmp(h->data, "host:", 5) == 0;
     is_good &= add_text(wire, t->method) && add_text(wire, " ") && add_text(wire, t->target) &&
                add_text(wire, " HTTP/1.1\r\n");
-    if (!has_host)
+    if (!has_header(t, "host"))
         is_good &= add_text(wire, "Host: ") && add_text(wire, t->origin->host_field) &&
                    add_text(wire, "\r\n");
-    is_good &= add_text(wire, "User-Agent: ") && add_text(wire, agent) && add_text(wire, "\r\n");
+    if (!has_header(t, "user-agent"))
+        is_good &= add_text(wire, "User-Agent: ") && add_text(wire, agent) &&
+                   add_text(wire, "\r\n");
     for (const struct curl_slist *h = t->headers; is_good && h; h = h->next)
-        is_good &= add_header(wire, h->data, &has_host);
+        is_good &= add_header(wire, h->data);
     if (t->body_bytes > 0 || has_length_zero(t)) {
         snprintf(length, sizeof(length), "Content-Length: %llu\r\n",
                  (unsigned long long)t->body_bytes);
@@ -355,7 +365,7 @@ static int tie(struct pst_slot *slot)
     return code == CURLE_AGAIN || code == CURLE_OK || code == CURLE_RECV_ERROR;
 }
 
-int pst_wire_connected(struct pst_slot *slot)
+CURLcode pst_wire_connected(struct pst_slot *slot)
 {
     struct pst_wire *wire = slot->wire;
     struct pst_loop *loop = slot->lane->loop;
@@ -366,8 +376,11 @@ int pst_wire_connected(struct pst_slot *slot)
     curl_easy_getinfo(slot->easy, CURLINFO_ACTIVESOCKET, &fd);
     wire->fd = fd;
     write_peer(slot);
-    return fd != CURL_SOCKET_BAD && epoll_ctl(loop->epoll, EPOLL_CTL_ADD, fd, &event) == 0 &&
-           begin(slot) && tie(slot);
+    if (fd == CURL_SOCKET_BAD) /* the other side has closed it already */
+        return CURLE_COULDNT_CONNECT;
+    if (epoll_ctl(loop->epoll, EPOLL_CTL_ADD, fd, &event) != 0 || !begin(slot))
+        return CURLE_OUT_OF_MEMORY;
+    return tie(slot) ? CURLE_OK : CURLE_FAILED_INIT;
 }
 
 static void close_old(struct pst_origin *origin)

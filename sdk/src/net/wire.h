@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <curl/curl.h>
+
 #include "util/ring.h"
 
 struct pst_loop;
@@ -63,8 +65,8 @@ int pst_wire_fits(const struct pst_transfer *t);
 /* Begin: over a connection that is kept, or over a new one. */
 int pst_wire_start(struct pst_transfer *t);
 
-/* libcurl has connected. Returns 0 if the transfer has to fail. */
-int pst_wire_connected(struct pst_slot *slot);
+/* libcurl has connected. Anything but CURLE_OK: the transfer has to fail. */
+CURLcode pst_wire_connected(struct pst_slot *slot);
 
 /* What epoll says of it. */
 void pst_wire_event(struct pst_slot *slot, uint32_t events);
