@@ -124,11 +124,36 @@ static void test_age__of_an_idle_connection_ends_it(void **state)
     server_stop(server);
 }
 
+/* ... in an origin that nobody asks any more, too. */
+static void test_age__of_an_idle_connection_ends_it_without_another_request(void **state)
+{
+    struct server *servers[] = {server_start(reply, NULL), server_start(reply, NULL)};
+    pst_http_client *client = patient_client();
+    pst_http_stats stats = {.struct_size = sizeof(stats)};
+    struct call call;
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        call_init(&call, client, &host, "GET", url_of(server_port(servers[i]), "/x"));
+        call_run(&call);
+        assert_body(&call, 'x');
+        call_fini(&call);
+        if (i == 0)
+            atomic_fetch_add(&ahead_ns, LONG_NS);
+    }
+    host.http->stats(client, &stats);
+    assert_int_equal(stats.opened, 2);
+    assert_int_equal(stats.n_open, 1);
+    host.http->client_free(client);
+    server_stop(servers[0]);
+    server_stop(servers[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_age__of_a_busy_connection_does_not_end_it),
         cmocka_unit_test(test_age__of_an_idle_connection_ends_it),
+        cmocka_unit_test(test_age__of_an_idle_connection_ends_it_without_another_request),
     };
     net_host_open(&host, 2);
     int rc = cmocka_run_group_tests(tests, NULL, NULL);

@@ -60,6 +60,13 @@ static int reply_by_path(struct conn *c, void *arg)
         conn_printf(c, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
         return 0;
     }
+    if (strstr(c->head, " /stream")) {
+        static const char piece[64 * 1024];
+        conn_printf(c, "HTTP/1.1 200 OK\r\nContent-Length: %lld\r\n\r\n", 1LL << 50);
+        while (!atomic_load(&seen.is_open))
+            conn_write(c, piece, sizeof(piece));
+        return 0;
+    }
     if (strstr(c->head, " /half") && c->n_requests == 2) {
         conn_printf(c, "HTTP/1.1 200 OK\r\n"); /* a byte of the reply came: no second try */
         return 0;
@@ -285,6 +292,48 @@ static void test_connection__closed_by_the_server_leaves_the_next_one_alone(void
     server_stop(server);
 }
 
+static void be_slow(struct call *call, const pst_http_head *head)
+{
+    (void)call;
+    (void)head;
+    usleep(20);
+}
+
+/* A body that comes faster than it is taken, page by page, so that there is always more to read. */
+static void test_line__is_served_beside_one_that_is_never_read_empty(void **state)
+{
+    const int32_t take = PST_HTTP_TAKE;
+    char memory[4096];
+    const pst_iov span = {memory, sizeof(memory)};
+    struct server *server = begin();
+    struct net_host single;
+    struct call large, small;
+    (void)state;
+    net_host_open(&single, 1);
+    pst_http_client *client = net_client(&single, NULL);
+    call_init(&large, client, &single, "GET", url_of(server_port(server), "/stream"));
+    call_accepts(&large, &take, 1, &span);
+    large.on_accept = be_slow;
+    call_send(&large);
+    call_wait_accepts(&large, 1000);
+    for (int i = 0; i < 5; i++) {
+        call_init(&small, client, &single, "GET", url_of(server_port(server), "/x"));
+        small.request.deadline_ns = now_ns() + 5000000000u;
+        call_run(&small);
+        if (small.rc != PST_OK)
+            fail_msg("%d: %s", i, small.message);
+        call_fini(&small);
+    }
+    single.http->cancel(client, large.id);
+    call_wait(&large);
+    atomic_store(&seen.is_open, 1);
+    assert_int_equal(large.rc, PST_E_CANCELLED);
+    call_fini(&large);
+    single.http->client_free(client);
+    net_host_close(&single);
+    server_stop(server);
+}
+
 enum { MANY = 300 };
 
 static void test_cap__holds_for_an_origin_and_everything_is_served(void **state)
@@ -465,6 +514,7 @@ int main(void)
         cmocka_unit_test(test_stale__connection_that_is_reset_is_replaced_however_often),
         cmocka_unit_test(test_stale__is_not_repeated_once_a_byte_of_the_reply_has_come),
         cmocka_unit_test(test_connection__closed_by_the_server_leaves_the_next_one_alone),
+        cmocka_unit_test(test_line__is_served_beside_one_that_is_never_read_empty),
         cmocka_unit_test(test_cap__holds_for_an_origin_and_everything_is_served),
         cmocka_unit_test(test_line__keeps_order_and_lets_another_store_through),
         cmocka_unit_test(test_send__from_done_goes_on_the_same_connection),

@@ -29,6 +29,9 @@
 /* Deadlines that are near to each other share a walk. */
 #define CHECK_GRAIN_NS 5000000u
 #define SLEEP_MAX_MS 60000
+#define TIDY_NS (30 * UINT64_C(1000000000))
+/* So many at most, one after the other, in which epoll is not asked. */
+#define DEAF_ROUNDS 4
 /* A loop without work keeps so many buffers, and after a second none. */
 #define IDLE_BLOCKS 4u
 #define IDLE_MS 1000
@@ -299,6 +302,13 @@ static int is_stalled(struct pst_transfer *t)
     return t->loop->now_ns >= t->last_progress_ns + stall_ns;
 }
 
+/* A way through the network that was forgotten there: those kept beside it may have been as well. */
+static void distrust_kept(struct pst_transfer *t)
+{
+    if (t->slot->wire && t->slot->wire->has_served && t->first_byte_ns == 0)
+        pst_wire_close_kept(t->origin, 0);
+}
+
 static void check_times(struct pst_loop *loop)
 {
     struct pst_ring *link = loop->all.next;
@@ -312,6 +322,7 @@ static void check_times(struct pst_loop *loop)
             pst_finish(t, CURLE_OK, PST_E_DEADLINE, "deadline passed");
         } else if (is_stalled(t)) {
             char problem[64];
+            distrust_kept(t);
             snprintf(problem, sizeof(problem), "nothing moved for %u ms",
                      t->client->settings.stall_timeout_ms);
             pst_finish(t, CURLE_OK, PST_E_UNAVAILABLE, problem);
@@ -321,6 +332,19 @@ static void check_times(struct pst_loop *loop)
     }
     if (loop->next_check_ns < loop->now_ns + CHECK_GRAIN_NS)
         loop->next_check_ns = loop->now_ns + CHECK_GRAIN_NS;
+}
+
+/* Connections that nobody uses any more. */
+static void tidy(struct pst_loop *loop)
+{
+    if (loop->now_ns < loop->next_tidy_ns)
+        return;
+    loop->next_tidy_ns = loop->now_ns + TIDY_NS;
+    for (struct pst_ring *l = loop->lanes.next; l != &loop->lanes; l = l->next) {
+        const struct pst_lane *lane = PST_RING_ENTRY(l, struct pst_lane, link);
+        for (struct pst_ring *o = lane->origins.next; o != &lane->origins; o = o->next)
+            pst_wire_close_old(PST_RING_ENTRY(o, struct pst_origin, link));
+    }
 }
 
 /* Returns whether libcurl has been given something to do. */
@@ -336,15 +360,20 @@ static int start_ready(struct pst_loop *loop)
     return loop->n_libcurl > before;
 }
 
-static void serve_wires(struct pst_loop *loop)
+/* Before new requests are begun: what an idle connection has to tell decides whether it serves again. */
+static void serve_events(struct pst_loop *loop)
 {
-    struct pst_ring hot;
     for (loop->at_event = 0; loop->at_event < loop->n_events;) {
         const struct epoll_event event = loop->events[loop->at_event++];
         if (event.data.ptr)
             pst_wire_event(event.data.ptr, event.events);
     }
     loop->n_events = loop->at_event = 0;
+}
+
+static void serve_hot(struct pst_loop *loop)
+{
+    struct pst_ring hot;
     /* Each once: who has more to do stands behind again. */
     pst_ring_init(&hot);
     move_ring(&loop->hot, &hot);
@@ -411,7 +440,19 @@ static void wait_for_events(struct pst_loop *loop, int ms)
     loop->n_events = n > 0 ? n : 0;
 }
 
-static void sleep_unless_sent(struct pst_loop *loop)
+/* Instead of sleeping: connections that an event is due for must not wait until those that are always
+ * busy have nothing to do. */
+static void look_for_events(struct pst_loop *loop)
+{
+    if (++loop->n_deaf < DEAF_ROUNDS)
+        return;
+    loop->n_deaf = 0;
+    const int n = epoll_wait(loop->epoll, loop->events, PST_LOOP_EVENTS, 0);
+    loop->n_events = n > 0 ? n : 0;
+}
+
+/* Returns whether it may have slept. */
+static int sleep_unless_sent(struct pst_loop *loop)
 {
     pthread_mutex_lock(&loop->mutex);
     const int must_go_on = !pst_ring_is_empty(&loop->hot) ||
@@ -421,12 +462,14 @@ static void sleep_unless_sent(struct pst_loop *loop)
     loop->locked.is_asleep = !must_go_on;
     pthread_mutex_unlock(&loop->mutex);
     if (must_go_on)
-        return;
+        return 0;
+    loop->n_deaf = 0;
     if (pst_ring_is_empty(&loop->all))
         pst_blocks_trim(&loop->blocks, IDLE_BLOCKS);
     wait_for_events(loop, sleep_ms(loop));
     if (pst_ring_is_empty(&loop->all) && pst_net_now_ns() > loop->now_ns + IDLE_NS)
         pst_blocks_trim(&loop->blocks, 0);
+    return 1;
 }
 
 static void *run_loop(void *arg)
@@ -450,18 +493,20 @@ static void *run_loop(void *arg)
         free_lanes(&retired);
         if (is_stopping)
             cancel_all(loop);
+        serve_events(loop);
         pst_line_wake(loop);
         check_times(loop);
+        tidy(loop);
         start_ready(loop);
-        serve_wires(loop);
+        serve_hot(loop);
         if (loop->n_libcurl > 0)
             ask_libcurl(loop);
         const int has_begun = start_ready(loop);
         nh->leave();
         if (is_stopping && pst_ring_is_empty(&loop->all))
             break;
-        if (!has_begun)
-            sleep_unless_sent(loop);
+        if (has_begun || !sleep_unless_sent(loop))
+            look_for_events(loop);
     }
     while (!pst_ring_is_empty(&loop->lanes))
         pst_lane_free(PST_RING_ENTRY(loop->lanes.next, struct pst_lane, link));

@@ -110,12 +110,14 @@ struct pst_loop {
     int epoll, wake_fd;
     struct epoll_event events[PST_LOOP_EVENTS];
     int at_event, n_events;
+    int n_deaf;          /* rounds since epoll was asked */
     struct pst_ring hot; /* wires that have something to do without an event */
     CURLSH *shares
         [PST_LOOP_SHARES]; /* names and TLS sessions; several, so that connections spread over addresses */
     uint32_t next_share;
     uint32_t n_active;
     uint64_t now_ns;
+    uint64_t next_tidy_ns;  /* when to look for old connections */
     uint64_t next_check_ns; /* when the next deadline or stall may be due */
     struct pst_ring all;    /* transfers */
     struct pst_ring timed;  /* not yet to be begun, by time */

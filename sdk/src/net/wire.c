@@ -264,7 +264,10 @@ static void finish(struct pst_slot *slot, CURLcode code)
 static int is_silent(struct pst_slot *slot)
 {
     char byte;
-    return pst_wire_receive(slot, &byte, 1) < 0 && errno == EAGAIN;
+    if (pst_wire_receive(slot, &byte, 1) >= 0 || errno != EAGAIN)
+        return 0;
+    slot->wire->may_read = 0;
+    return 1;
 }
 
 /* The reply is whole. Is the connection as it should be? With TLS a byte too many does not show by
@@ -275,6 +278,20 @@ static int is_good(struct pst_slot *slot)
     if (wire->must_close || wire->has_hung_up || wire->in_at != wire->in_len)
         return 0;
     return !wire->is_tls || is_silent(slot);
+}
+
+/* May an idle one serve again? Not if it was closed, or says something unasked; what an event tells of
+ * may have been read before it came. */
+static int may_serve(struct pst_slot *slot)
+{
+    return !slot->wire->has_hung_up && (!slot->wire->may_read || is_silent(slot));
+}
+
+static void drop_kept(struct pst_slot *slot)
+{
+    slot->kept_by->n_kept--;
+    pst_ring_remove(&slot->link);
+    pst_slot_free(slot);
 }
 
 void pst_wire_event(struct pst_slot *slot, uint32_t events)
@@ -288,13 +305,8 @@ void pst_wire_event(struct pst_slot *slot, uint32_t events)
         pst_wire_serve(slot);
         return;
     }
-    /* An idle one: the event may tell of bytes that were read before it came. Else it was closed, or
-     * says something unasked: of no use either way. */
-    if (wire->has_hung_up || (wire->may_read && !is_silent(slot))) {
-        slot->kept_by->n_kept--;
-        pst_ring_remove(&slot->link);
-        pst_slot_free(slot);
-    }
+    if (!may_serve(slot))
+        drop_kept(slot);
 }
 
 void pst_wire_serve(struct pst_slot *slot)
@@ -383,7 +395,7 @@ CURLcode pst_wire_connected(struct pst_slot *slot)
     return tie(slot) ? CURLE_OK : CURLE_FAILED_INIT;
 }
 
-static void close_old(struct pst_origin *origin)
+void pst_wire_close_old(struct pst_origin *origin)
 {
     while (origin->n_kept > 0) {
         const struct pst_slot *last = PST_RING_ENTRY(origin->kept.prev, struct pst_slot, link);
@@ -395,10 +407,17 @@ static void close_old(struct pst_origin *origin)
 
 static struct pst_slot *take_kept(struct pst_origin *origin)
 {
-    close_old(origin);
-    if (pst_ring_is_empty(&origin->kept))
+    struct pst_slot *slot = NULL;
+    pst_wire_close_old(origin);
+    while (!slot && !pst_ring_is_empty(&origin->kept)) {
+        slot = PST_RING_ENTRY(origin->kept.next, struct pst_slot, link);
+        if (!may_serve(slot)) {
+            drop_kept(slot);
+            slot = NULL;
+        }
+    }
+    if (!slot)
         return NULL;
-    struct pst_slot *slot = PST_RING_ENTRY(origin->kept.next, struct pst_slot, link);
     pst_ring_remove(&slot->link);
     origin->n_kept--;
     slot->wire->has_served = 1;
@@ -451,10 +470,7 @@ int pst_wire_start(struct pst_transfer *t)
 void pst_wire_close_kept(struct pst_origin *origin, uint32_t n)
 {
     while (origin->n_kept > n) {
-        struct pst_slot *slot = PST_RING_ENTRY(origin->kept.prev, struct pst_slot, link);
-        pst_ring_remove(&slot->link);
-        origin->n_kept--;
-        pst_slot_free(slot);
+        drop_kept(PST_RING_ENTRY(origin->kept.prev, struct pst_slot, link));
     }
 }
 
@@ -466,6 +482,11 @@ void pst_wire_give_back(struct pst_slot *slot)
         free(wire->out);
         wire->out = NULL;
         wire->out_room = 0;
+    }
+    if (wire->in_room > PST_WIRE_IN_BYTES) { /* it held a long line */
+        char *in = realloc(wire->in, PST_WIRE_IN_BYTES);
+        wire->in_room = in ? PST_WIRE_IN_BYTES : wire->in_room;
+        wire->in = in ? in : wire->in;
     }
     wire->state = PST_WIRE_IDLE;
     wire->idle_since_ns = slot->lane->loop->now_ns;

@@ -83,6 +83,8 @@ void pst_wire_free(struct pst_slot *slot);
 
 /* Close kept connections of an origin until there are no more than `n`. */
 void pst_wire_close_kept(struct pst_origin *origin, uint32_t n);
+/* ... and those that have been idle for long. */
+void pst_wire_close_old(struct pst_origin *origin);
 
 /* ---- wire_read.c ---- */
 
