@@ -28,6 +28,11 @@ enum {
     ORIGIN_MAX = 640, /* bucket, host and scheme */
 };
 
+/* For a request that tidies up; and for all such of an operation that was cancelled or is too late, which
+ * must end within half a second (PST_CAP_CANCEL_BOUNDED). */
+#define TIDY_NS UINT64_C(10000000000)
+#define TIDY_CANCELLED_NS UINT64_C(400000000)
+
 uint64_t s3_clock_ns(clockid_t clock)
 {
     struct timespec now;
@@ -58,7 +63,8 @@ static uint64_t take_turn(struct s3_request *r)
     uint64_t not_before_ns = 0;
 
     pthread_mutex_lock(&store->mutex);
-    memcpy(r->own.region, store->locked.region, sizeof(r->own.region));
+    if (!(r->own.corrected & S3_CORRECTED_REGION))
+        memcpy(r->own.region, store->locked.region, sizeof(r->own.region));
     if (limit > 0 && !(r->flags & S3_PRESIGN)) {
         const uint64_t now = s3_clock_ns(CLOCK_MONOTONIC);
         if (store->locked.next_request_ns > now)
@@ -149,6 +155,20 @@ static int compare_text(const void *one, const void *other)
     return order ? order : (a->len > b->len) - (a->len < b->len);
 }
 
+/* "name=value" by name, then by value: '=' comes behind '-' and '.', which names may hold. */
+static int compare_params(const void *one, const void *other)
+{
+    const pst_str *texts[2] = {one, other};
+    pst_str names[2];
+
+    for (int i = 0; i < 2; i++) {
+        const char *eq = memchr(texts[i]->ptr, '=', texts[i]->len);
+        names[i] = pst_str_of(texts[i]->ptr, eq ? (size_t)(eq - texts[i]->ptr) : texts[i]->len);
+    }
+    const int order = compare_text(&names[0], &names[1]);
+    return order ? order : compare_text(one, other);
+}
+
 /* The query of a URL that somebody else made, in the form that is signed. */
 static pst_rc put_foreign_query(struct attempt *a, pst_str query)
 {
@@ -164,7 +184,7 @@ static pst_rc put_foreign_query(struct attempt *a, pst_str query)
             parts[n++] = pst_str_of(query.ptr, len);
         query = pst_str_of(query.ptr + len + (amp != NULL), query.len - len - (amp != NULL));
     }
-    qsort(parts, n, sizeof(parts[0]), compare_text);
+    qsort(parts, n, sizeof(parts[0]), compare_params);
     char *begin = a->at;
     for (size_t i = 0; i < n; i++) {
         if (i > 0)
@@ -184,6 +204,7 @@ static pst_rc put_redirect(struct attempt *a)
     const pst_str redirect = a->r->own.redirect;
 
     s3_url_parse(redirect, &url); /* it was parsed before it was kept */
+    s3_url_drop_default_port(&url);
     const char *mark = url.rest.len > 0 ? memchr(url.rest.ptr, '?', url.rest.len) : NULL;
     a->url = redirect;
     a->host = url.host;
@@ -385,6 +406,19 @@ static size_t text_room(const struct s3_request *r)
     return (r->flags & S3_PRESIGN ? 3 : 2) * n_path + n_text;
 }
 
+/* The operation's own may be why there is something to tidy up. */
+static uint64_t tidy_deadline(const struct s3_request *r)
+{
+    struct s3_call *call = s3_call_of(r->op);
+    const uint64_t now = s3_clock_ns(CLOCK_MONOTONIC);
+    uint64_t none = 0;
+
+    if (!atomic_load(&call->request.own.is_cancelled))
+        return now + TIDY_NS;
+    atomic_compare_exchange_strong(&call->tidy_until_ns, &none, now + TIDY_CANCELLED_NS);
+    return atomic_load(&call->tidy_until_ns);
+}
+
 static pst_rc submit(struct attempt *a)
 {
     struct s3_request *r = a->r;
@@ -403,7 +437,7 @@ static pst_rc submit(struct attempt *a)
         .body = r->body,
         .n_body = r->n_body,
         .body_max = r->body_max ? r->body_max : 64u << 10,
-        .deadline_ns = r->op->deadline_ns,
+        .deadline_ns = atomic_load(&r->own.is_tidying) ? tidy_deadline(r) : r->op->deadline_ns,
         .not_before_ns = a->not_before_ns,
         .accept = s3_request_on_accept,
         .done = s3_request_on_done,
@@ -412,7 +446,7 @@ static pst_rc submit(struct attempt *a)
     if (rc != PST_PENDING)
         return s3_fail(r->err, rc < 0 ? rc : (pst_rc)PST_E_INTERNAL, "the request cannot be sent");
     atomic_store(&r->own.http_id, id);
-    if (atomic_load(&r->own.is_cancelled))
+    if (s3_request_is_cancelled(r))
         r->store->http->cancel(r->store->client, id);
     return PST_PENDING;
 }
@@ -430,8 +464,8 @@ static pst_rc make(struct attempt *a, char *text)
     a->signing.service = is_express(r) ? "s3express" : "s3";
     a->signing.method = s3_str(r->method);
     a->signing.date = a->date;
-    s3_sign_date((int64_t)(s3_clock_ns(CLOCK_REALTIME) / 1000000000) +
-                     atomic_load_explicit(&r->store->clock_skew_s, memory_order_relaxed),
+    r->own.clock_skew_s = atomic_load_explicit(&r->store->clock_skew_s, memory_order_relaxed);
+    s3_sign_date((int64_t)(s3_clock_ns(CLOCK_REALTIME) / 1000000000) + r->own.clock_skew_s,
                  a->date);
     memcpy(params, r->params, r->n_params * sizeof(params[0]));
     if (r->own.redirect.len > 0)

@@ -15,6 +15,12 @@ pst_rc s3_attempt(struct s3_request *request);
 int32_t s3_request_on_accept(void *ctx, const pst_http_head *head, pst_http_grant *grant);
 void s3_request_on_done(void *ctx, pst_rc rc, const pst_http_reply *reply);
 
+/* What was put right already: bits of own.corrected. */
+#define S3_CORRECTED_REGION 1u
+#define S3_CORRECTED_CLOCK 2u
+#define S3_CORRECTED_TOKEN 4u
+#define S3_REDIRECT_UNIT 256u /* above: how many redirects were followed */
+
 /* What follows from a reply that is no success. */
 enum s3_correction {
     S3_CORRECT_NOTHING, /* it is an error */

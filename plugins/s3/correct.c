@@ -5,6 +5,7 @@
  * Replies to HEAD have no body, hence no code: region and time are taken from their headers, and a token
  * is renewed when its own time is over. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "attempt.h"
@@ -16,11 +17,6 @@
 #include "url.h"
 
 enum { REDIRECTS_MAX = 3 };
-
-#define CORRECTED_REGION 1u
-#define CORRECTED_CLOCK 2u
-#define CORRECTED_TOKEN 4u
-#define REDIRECT_UNIT 256u /* above: how many redirects were followed */
 
 /* "...; expecting 'eu-west-1'" (AWS, MinIO), where the document has no <Region>. */
 static pst_str region_in(const struct s3_problem *problem)
@@ -42,6 +38,29 @@ static int is_region(pst_str region)
     return region.len > 0 && region.len < 64;
 }
 
+/* Sign for `region` from now on: this request, and the others where it is about the store's own bucket.
+ * The source of a copy may be elsewhere, and says nothing about ours. */
+static void move_to(struct s3_request *r, pst_str region)
+{
+    pst_backend *store = r->store;
+    char note[160];
+    int is_news = 0;
+
+    snprintf(note, sizeof(note), "region %.*s as the store says, not %s", (int)region.len,
+             region.ptr, r->own.region);
+    memcpy(r->own.region, region.ptr, region.len);
+    r->own.region[region.len] = '\0';
+    r->own.corrected |= S3_CORRECTED_REGION;
+    if (!s3_str_is(r->bucket, store->bucket))
+        return;
+    pthread_mutex_lock(&store->mutex);
+    is_news = strcmp(store->locked.region, r->own.region) != 0;
+    memcpy(store->locked.region, r->own.region, sizeof(store->locked.region));
+    pthread_mutex_unlock(&store->mutex);
+    if (is_news)
+        s3_note(store, note);
+}
+
 /* The bucket is elsewhere: a redirect of AWS, or a signature for the wrong region. Replies to HEAD have
  * a header alone. */
 static int correct_region(struct s3_request *r, const struct s3_problem *problem,
@@ -54,9 +73,8 @@ static int correct_region(struct s3_request *r, const struct s3_problem *problem
                         (problem->code[0] == '\0' &&
                          (reply->status == 400 || reply->status == 403));
     pst_str region = s3_header(reply->headers, reply->n_headers, "x-amz-bucket-region");
-    char note[160];
 
-    if (!is_told || (r->own.corrected & CORRECTED_REGION))
+    if (!is_told || (r->own.corrected & S3_CORRECTED_REGION))
         return 0;
     if (region.len == 0)
         region = s3_str(problem->region);
@@ -64,20 +82,12 @@ static int correct_region(struct s3_request *r, const struct s3_problem *problem
         region = region_in(problem);
     if (!is_region(region) || s3_str_is(region, r->own.region))
         return 0;
-    snprintf(note, sizeof(note), "region %.*s as the store says, not %s", (int)region.len,
-             region.ptr, r->own.region);
-    pthread_mutex_lock(&r->store->mutex);
-    const int is_news = !s3_str_is(region, r->store->locked.region);
-    memcpy(r->store->locked.region, region.ptr, region.len);
-    r->store->locked.region[region.len] = '\0';
-    pthread_mutex_unlock(&r->store->mutex);
-    if (is_news)
-        s3_note(r->store, note);
-    r->own.corrected |= CORRECTED_REGION;
+    move_to(r, region);
     return 1;
 }
 
-/* AWS takes 15 minutes either way. */
+/* AWS takes 15 minutes either way. What counts is the clock that this request was signed by: another one
+ * may have corrected the store's meanwhile. */
 static int correct_clock(struct s3_request *r, const struct s3_problem *problem,
                          const pst_http_reply *reply)
 {
@@ -85,20 +95,20 @@ static int correct_clock(struct s3_request *r, const struct s3_problem *problem,
     const int64_t here = (int64_t)s3_clock_ns(CLOCK_REALTIME);
     char note[96];
 
-    if ((r->own.corrected & CORRECTED_CLOCK) || there == PST_TIME_UNKNOWN)
+    if ((r->own.corrected & S3_CORRECTED_CLOCK) || there == PST_TIME_UNKNOWN)
         return 0;
     const long long skew_s = (there - here) / 1000000000;
-    const long long known_s = atomic_load(&r->store->clock_skew_s);
-    const long long change_s = skew_s > known_s ? skew_s - known_s : known_s - skew_s;
+    const long long change_s = llabs(skew_s - r->own.clock_skew_s);
     const int is_told = strcmp(problem->code, "RequestTimeTooSkewed") == 0 ||
                         (problem->code[0] == '\0' && reply->status == 403 && change_s > 600);
     if (!is_told || change_s < 2)
         return 0;
-    atomic_store(&r->store->clock_skew_s, skew_s);
-    snprintf(note, sizeof(note), "the store's clock is %lld s %s ours",
-             skew_s < 0 ? -skew_s : skew_s, skew_s < 0 ? "behind" : "before");
+    r->own.corrected |= S3_CORRECTED_CLOCK;
+    if (llabs(skew_s - atomic_exchange(&r->store->clock_skew_s, skew_s)) < 2)
+        return 1; /* it was noted */
+    snprintf(note, sizeof(note), "the store's clock is %lld s %s ours", llabs(skew_s),
+             skew_s < 0 ? "behind" : "before");
     s3_note(r->store, note);
-    r->own.corrected |= CORRECTED_CLOCK;
     return 1;
 }
 
@@ -109,7 +119,7 @@ static int is_expired(const struct s3_request *r, const struct s3_problem *probl
                                         "TokenRefreshRequired"};
     const struct s3_identity *identity = r->own.identity;
 
-    if (!identity || (r->own.corrected & CORRECTED_TOKEN))
+    if (!identity || (r->own.corrected & S3_CORRECTED_TOKEN))
         return 0;
     for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
         if (strcmp(problem->code, codes[i]) == 0)
@@ -119,6 +129,17 @@ static int is_expired(const struct s3_request *r, const struct s3_problem *probl
     return problem->code[0] == '\0' && (reply->status == 400 || reply->status == 403) &&
            identity->expires_unix_ns != PST_TIME_UNKNOWN &&
            identity->expires_unix_ns <= (int64_t)s3_clock_ns(CLOCK_REALTIME);
+}
+
+/* Is it the server's, with or without the bucket before it (virtual addressing)? */
+static int is_host_of(const struct s3_request *r, pst_str host, pst_str server)
+{
+    const size_t n = r->bucket.len;
+
+    if (s3_str_eq(host, server))
+        return 1;
+    return n > 0 && host.len == n + 1 + server.len && memcmp(host.ptr, r->bucket.ptr, n) == 0 &&
+           host.ptr[n] == '.' && memcmp(host.ptr + n + 1, server.ptr, server.len) == 0;
 }
 
 /* 307 and 308: the same request elsewhere. Credentials go along (they are part of what is asked), so
@@ -132,9 +153,11 @@ static enum s3_correction follow_redirect(struct s3_request *r, const pst_http_r
 
     if ((reply->status != 307 && reply->status != 308) || location.len == 0)
         return S3_CORRECT_NOTHING;
-    if (r->own.redirect.len > 0)
+    if (r->own.redirect.len > 0) {
         s3_url_parse(r->own.redirect, &from);
-    if (r->own.corrected / REDIRECT_UNIT >= REDIRECTS_MAX) {
+        s3_url_drop_default_port(&from);
+    }
+    if (r->own.corrected / S3_REDIRECT_UNIT >= REDIRECTS_MAX) {
         s3_fail(r->err, PST_E_UNAVAILABLE, "%s: more than %d redirects in a row",
                 s3_endpoint_name(r->store->endpoints, r->own.endpoint), REDIRECTS_MAX);
         return S3_CORRECT_REFUSED;
@@ -143,7 +166,9 @@ static enum s3_correction follow_redirect(struct s3_request *r, const pst_http_r
         s3_fail(r->err, PST_E_INVALID, "a redirect to something that is no URL of a store");
         return S3_CORRECT_REFUSED;
     }
-    const int is_same = to.is_tls == from.is_tls && s3_str_eq(to.host, from.host);
+    s3_url_drop_default_port(&to);
+    const int is_same = to.is_tls == from.is_tls &&
+                        (s3_str_eq(to.host, from.host) || is_host_of(r, to.host, server->host));
     const int is_aws = s3_endpoints_are_aws(r->store->endpoints) && s3_url_is_aws(&to);
     if ((from.is_tls && !to.is_tls) ||
         (!is_same && !is_aws && !r->store->config->follow_redirects)) {
@@ -161,7 +186,7 @@ static enum s3_correction follow_redirect(struct s3_request *r, const pst_http_r
     }
     memcpy(copy, location.ptr, location.len);
     r->own.redirect = pst_str_of(copy, location.len);
-    r->own.corrected += REDIRECT_UNIT;
+    r->own.corrected += S3_REDIRECT_UNIT;
     return S3_CORRECT_SEND;
 }
 
@@ -171,7 +196,7 @@ enum s3_correction s3_correct(struct s3_request *r, const pst_http_reply *reply)
 
     s3_problem_read(reply, &problem);
     if (is_expired(r, &problem, reply)) {
-        r->own.corrected |= CORRECTED_TOKEN;
+        r->own.corrected |= S3_CORRECTED_TOKEN;
         return S3_CORRECT_TOKEN;
     }
     if (correct_region(r, &problem, reply) || correct_clock(r, &problem, reply))

@@ -48,18 +48,6 @@ static pst_rc refuse(pst_error *err, pst_str url, const char *is)
     return s3_fail(err, PST_E_INVALID, "option endpoint: '%.*s' %s", (int)url.len, url.ptr, is);
 }
 
-/* Without the port that the scheme implies: so HTTP clients write the Host header, and it is signed. */
-static void drop_default_port(struct s3_url *url)
-{
-    const pst_str port = url->is_tls ? PST_STR(":443") : PST_STR(":80");
-
-    if (url->host.len > port.len &&
-        memcmp(url->host.ptr + url->host.len - port.len, port.ptr, port.len) == 0) {
-        url->host.len -= port.len;
-        url->origin.len -= port.len;
-    }
-}
-
 static int has_bad_byte(pst_str host)
 {
     for (size_t i = 0; i < host.len; i++) {
@@ -102,7 +90,7 @@ static pst_rc add(struct s3_endpoints *e, pst_str url, pst_error *err)
         return refuse(err, url, "has a path: the bucket stands in the URI, not here");
     snprintf(to->name, sizeof(to->name), "%.*s%s", (int)to->url.host.len, to->url.host.ptr,
              has_port(to->url.host) ? "" : (to->url.is_tls ? ":443" : ":80"));
-    drop_default_port(&to->url);
+    s3_url_drop_default_port(&to->url);
     to->text[to->url.origin.len] = '\0';
     e->n++;
     return PST_OK;

@@ -51,10 +51,9 @@ void s3_group_start(struct s3_group *group)
     struct s3_call *call = s3_call_of(group->op);
     uint32_t n = group->n;
     atomic_store(&group->n_running, n + 1);
-    if (group->is_tidying) {
-        for (uint32_t i = 0; i < n; i++)
-            atomic_store(&group->members[i].request.own.is_cancelled, 0);
-    } else {
+    for (uint32_t i = 0; i < n; i++)
+        s3_request_tidy(&group->members[i].request, group->is_tidying != 0);
+    if (!group->is_tidying) {
         atomic_store(&call->group, group);
         if (atomic_load(&call->request.own.is_cancelled))
             s3_group_cancel(group);

@@ -190,7 +190,7 @@ static void on_identity(struct s3_waiter *waiter, pst_rc rc, struct s3_identity 
         return;
     }
     take_identity(r, identity);
-    if (atomic_load(&r->own.is_cancelled))
+    if (s3_request_is_cancelled(r))
         end(r, fail(r, PST_E_CANCELLED, "cancelled"), NULL);
     else
         go_on(r);
@@ -210,8 +210,7 @@ static pst_rc enter(struct s3_request *r, uint64_t refused)
         atomic_store(&r->own.is_waiting, 1);
         rc = s3_creds_get(r->store->creds, r->op, refused, &r->own.waiter, &identity, r->err);
         if (rc == PST_PENDING) {
-            if (atomic_load(&r->own.is_cancelled) &&
-                s3_creds_leave(r->store->creds, &r->own.waiter)) {
+            if (s3_request_is_cancelled(r) && s3_creds_leave(r->store->creds, &r->own.waiter)) {
                 atomic_store(&r->own.is_waiting, 0);
                 rc = fail(r, PST_E_CANCELLED, "cancelled");
             }
@@ -236,7 +235,7 @@ pst_rc s3_request_send(struct s3_request *r)
     if (r->own.failed != PST_OK)
         return fail(r, r->own.failed,
                     r->own.failed == PST_E_NO_MEMORY ? "out of memory" : "too many headers");
-    if (atomic_load(&r->own.is_cancelled))
+    if (s3_request_is_cancelled(r))
         return fail(r, PST_E_CANCELLED, "cancelled");
     r->err->message[0] = '\0';
     return enter(r, 0);
@@ -245,14 +244,16 @@ pst_rc s3_request_send(struct s3_request *r)
 void s3_request_cancel(struct s3_request *r)
 {
     atomic_store(&r->own.is_cancelled, 1);
-    if (atomic_load(&r->own.is_waiting) && s3_creds_leave(r->store->creds, &r->own.waiter)) {
+    /* Whether it tidies up is looked at after what would be taken away from it. */
+    if (atomic_load(&r->own.is_waiting) && !atomic_load(&r->own.is_tidying) &&
+        s3_creds_leave(r->store->creds, &r->own.waiter)) {
         wait_sent(r);
         atomic_store(&r->own.is_waiting, 0);
         end(r, fail(r, PST_E_CANCELLED, "cancelled"), NULL);
         return;
     }
     const uint64_t id = atomic_load(&r->own.http_id);
-    if (id != 0)
+    if (id != 0 && !atomic_load(&r->own.is_tidying))
         r->store->http->cancel(r->store->client, id);
 }
 
@@ -268,7 +269,7 @@ int32_t s3_request_on_accept(void *ctx, const pst_http_head *head, pst_http_gran
     struct s3_request *r = ctx;
 
     wait_sent(r); /* resume needs the id */
-    if (atomic_load(&r->own.is_cancelled))
+    if (s3_request_is_cancelled(r))
         return PST_E_CANCELLED;
     if (head->status < 200 || head->status > 299)
         return PST_HTTP_REJECT;
@@ -286,6 +287,25 @@ static enum s3_outcome outcome_of(pst_rc rc, const pst_http_reply *reply)
         return reply->status == 500 || (reply->status >= 502 && reply->status <= 504) ? S3_FAILED
                                                                                       : S3_ANSWERED;
     return rc == PST_E_UNAVAILABLE ? S3_FAILED : S3_UNDECIDED;
+}
+
+/* Has accept ended it? A cancel of its own is no error (read.c: it has enough). */
+static int is_refused(const struct s3_request *r, pst_rc rc)
+{
+    return rc < 0 && rc == r->own.refused && rc != PST_E_CANCELLED;
+}
+
+/* accept has said why, unless that is the host's affair. */
+static pst_rc explain_refusal(struct s3_request *r, const pst_http_reply *reply)
+{
+    pst_error *err = r->err;
+
+    if (err->code != r->own.refused || !err->message[0])
+        fail(r, r->own.refused, "the host did not take the body");
+    err->http_status = (int32_t)reply->status;
+    snprintf(err->endpoint, sizeof(err->endpoint), "%s",
+             s3_endpoint_name(r->store->endpoints, r->own.endpoint));
+    return err->code;
 }
 
 /* The store calls the identity expired. */
@@ -310,7 +330,7 @@ void s3_request_on_done(void *ctx, pst_rc rc, const pst_http_reply *reply)
         end(r, PST_OK, reply);
         return;
     }
-    if (rc == PST_OK && reply->status > 0 && !atomic_load(&r->own.is_cancelled))
+    if (rc == PST_OK && reply->status > 0 && !s3_request_is_cancelled(r))
         correction = s3_correct(r, reply);
     switch (correction) {
     case S3_CORRECT_SEND:
@@ -324,7 +344,7 @@ void s3_request_on_done(void *ctx, pst_rc rc, const pst_http_reply *reply)
         end(r, r->err->code, reply);
         break;
     default:
-        rc = s3_error_from_reply(r, rc, reply);
+        rc = is_refused(r, rc) ? explain_refusal(r, reply) : s3_error_from_reply(r, rc, reply);
         end(r, rc, reply);
         break;
     }

@@ -52,13 +52,15 @@ struct s3_request {
         struct s3_identity *identity;
         _Atomic(uint64_t) http_id;
         atomic_int is_cancelled, is_waiting;
+        atomic_int is_tidying; /* it goes out although the operation is cancelled, or too late */
         atomic_int is_sending; /* a thread is inside send: callbacks let it get out */
         uint32_t endpoint;
-        uint32_t corrected; /* what was put right already */
-        int32_t failed;     /* of the calls that fill the request */
-        int32_t refused;    /* by accept, which has filled *err */
-        pst_str redirect;   /* URL to use instead, of the operation's memory */
-        char region[64];    /* signed for */
+        uint32_t corrected;     /* what was put right already: attempt.h */
+        int32_t failed;         /* of the calls that fill the request */
+        int32_t refused;        /* by accept, which has filled *err */
+        pst_str redirect;       /* URL to use instead, of the operation's memory */
+        char region[64];        /* signed for */
+        long long clock_skew_s; /* signed by: the store's clock minus ours */
     } own;
 };
 
@@ -89,6 +91,18 @@ void s3_sse_c_headers(struct s3_request *request, int is_source);
 /* PENDING: done will be called. OK, with S3_PRESIGN alone: url is there, done will not be called. Else an
  * error, in *err too: lack of memory in the calls above, a cancelled operation, what cannot be sent. */
 pst_rc s3_request_send(struct s3_request *request);
+
+/* From now on it is about what the operation leaves behind: cancels pass it by, and it has a short
+ * deadline of its own. Outlives s3_request_init. 0: no longer. */
+static inline void s3_request_tidy(struct s3_request *request, int is_tidying)
+{
+    atomic_store(&request->own.is_tidying, is_tidying);
+}
+
+static inline int s3_request_is_cancelled(const struct s3_request *request)
+{
+    return atomic_load(&request->own.is_cancelled) && !atomic_load(&request->own.is_tidying);
+}
 
 /* For the slots cancel and dst_ready. Any thread. */
 void s3_request_cancel(struct s3_request *request);

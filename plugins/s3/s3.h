@@ -68,6 +68,7 @@ struct s3_call {
     void (*go_on)(pst_op *, pst_rc);  /* when what it waits for (probe.h) is known */
     _Atomic(struct s3_group *) group; /* its requests that run side by side, NULL: none */
     struct pst_op *next;              /* of those that wait for the probe */
+    _Atomic(uint64_t) tidy_until_ns;  /* once it is cancelled: attempt.c */
     atomic_uint avoided;              /* 1 + the server of the attempt before; attempt.c */
     atomic_flag is_allocating;        /* requests side by side share the operation's memory */
 };

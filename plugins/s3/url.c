@@ -94,16 +94,67 @@ int s3_url_parse(pst_str url, struct s3_url *out)
     return out->host.len > 0 && !memchr(out->host.ptr, '@', out->host.len);
 }
 
+void s3_url_drop_default_port(struct s3_url *url)
+{
+    const pst_str port = url->is_tls ? PST_STR(":443") : PST_STR(":80");
+
+    if (url->host.len > port.len &&
+        memcmp(url->host.ptr + url->host.len - port.len, port.ptr, port.len) == 0) {
+        url->host.len -= port.len;
+        url->origin.len -= port.len;
+    }
+}
+
+/* Cut the last label off `host`. */
+static pst_str cut_label(pst_str *host)
+{
+    const char *dot = host->len > 0 ? memrchr(host->ptr, '.', host->len) : NULL;
+    const size_t begin = dot ? (size_t)(dot - host->ptr) + 1 : 0;
+    const pst_str label = pst_str_of(host->ptr + begin, host->len - begin);
+
+    host->len = dot ? begin - 1 : 0;
+    return label;
+}
+
+static int is_label(pst_str label, const char *text)
+{
+    return label.len == strlen(text) && memcmp(label.ptr, text, label.len) == 0;
+}
+
+static int is_s3_label(pst_str label)
+{
+    return label.len >= 2 && memcmp(label.ptr, "s3", 2) == 0 &&
+           (label.len == 2 || label.ptr[2] == '-' ||
+            (label.len > 10 && memcmp(label.ptr, "s3express-", 10) == 0));
+}
+
+/* What stands before the zone: "s3" or "s3-..."; behind it may be "<region>", "dualstack.<region>",
+ * "dualstack" or "<region>.vpce", before it the bucket. */
+static int is_s3_host(pst_str host)
+{
+    pst_str label = cut_label(&host);
+
+    if (is_s3_label(label))
+        return 1;
+    if (is_label(label, "vpce"))
+        (void)cut_label(&host); /* the region */
+    label = cut_label(&host);
+    if (is_label(label, "dualstack"))
+        label = cut_label(&host);
+    return is_s3_label(label);
+}
+
 int s3_url_is_aws(const struct s3_url *url)
 {
     static const char *const zones[] = {".amazonaws.com", ".amazonaws.com.cn"};
 
-    const pst_str host = url->host;
-
+    struct s3_url plain = *url;
+    s3_url_drop_default_port(&plain);
+    const pst_str host = plain.host;
     for (size_t i = 0; i < 2; i++) {
         const size_t n = strlen(zones[i]);
         if (host.len > n && memcmp(host.ptr + host.len - n, zones[i], n) == 0)
-            return 1;
+            return is_s3_host(pst_str_of(host.ptr, host.len - n));
     }
     return 0;
 }

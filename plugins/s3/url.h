@@ -36,7 +36,11 @@ struct s3_url {
 };
 int s3_url_parse(pst_str url, struct s3_url *out);
 
-/* Is its host one of amazonaws.com or amazonaws.com.cn? */
+/* Leave out the port that the scheme implies: so HTTP clients write the Host header, and it is signed. */
+void s3_url_drop_default_port(struct s3_url *url);
+
+/* Is its host one of S3's below amazonaws.com or amazonaws.com.cn? Customers have names there too (load
+ * balancers, virtual machines). */
 int s3_url_is_aws(const struct s3_url *url);
 
 /* May the bucket be a part of a host name: 3 to 63 of a-z 0-9 and '-', no dots (wildcard certificates

@@ -838,6 +838,102 @@ static void test_request__lack_of_memory_is_an_error(void **state)
     }
 }
 
+static void test_request__clock_that_another_request_has_corrected_is_signed_by_too(void **state)
+{
+    struct trial *t = start(NULL);
+    const int64_t there = 1893456000; /* 2030-01-01 */
+
+    (void)state;
+    fake_answer(&t->fake, 403, "date: Tue, 01 Jan 2030 00:00:00 GMT",
+                ERROR_XML("RequestTimeTooSkewed", ""));
+    fake_answer(&t->fake, 200, NULL, NULL);
+    begin(t, "GET", "k");
+    const pst_rc rc = s3_request_send(t->request);
+    atomic_store(&t->fake.store->clock_skew_s, there - time(NULL));
+    assert_int_equal(fake_run(&t->op, rc), PST_OK);
+    const char *date = fake_header(sent(t, 1), "x-amz-date");
+    assert_true(strncmp(date, "20300101T0000", 13) == 0 || strncmp(date, "20291231T2359", 13) == 0);
+    finish(t);
+}
+
+static void test_request__region_of_another_bucket_is_not_the_stores(void **state)
+{
+    struct trial *t = start(NULL);
+
+    (void)state;
+    fake_answer(&t->fake, 400, NULL,
+                ERROR_XML("AuthorizationHeaderMalformed", "<Region>eu-central-1</Region>"));
+    fake_answer(&t->fake, 200, NULL, NULL);
+    begin(t, "HEAD", "k");
+    t->request->bucket = PST_STR("other");
+    assert_int_equal(run(t), PST_OK);
+    assert_non_null(strstr(fake_header(sent(t, 1), "authorization"), "/eu-central-1/s3/"));
+    fake_op_fini(&t->op);
+    fake_answer(&t->fake, 200, NULL, NULL);
+    begin(t, "GET", "k");
+    assert_int_equal(run(t), PST_OK);
+    assert_non_null(strstr(fake_header(sent(t, 2), "authorization"), "/us-east-1/s3/"));
+    finish(t);
+}
+
+static int32_t refuse_body(struct s3_request *request, const pst_http_head *head,
+                           pst_http_grant *grant)
+{
+    (void)head;
+    (void)grant;
+    return s3_fail(request->err, PST_E_DATA_LOSS, "another range than asked for");
+}
+
+static void test_request__what_accept_said_is_what_is_told(void **state)
+{
+    struct trial *t = start(NULL);
+
+    (void)state;
+    fake_answer(&t->fake, 206, NULL, "body");
+    begin(t, "GET", "k");
+    t->request->accept = refuse_body;
+    assert_int_equal(run(t), PST_E_DATA_LOSS);
+    assert_int_equal(t->op.err.code, PST_E_DATA_LOSS);
+    assert_string_equal(t->op.err.message, "another range than asked for");
+    assert_int_equal(t->op.err.http_status, 206);
+    assert_string_equal(t->op.err.endpoint, "127.0.0.1:9000");
+    finish(t);
+}
+
+static void test_request__that_tidies_up_survives_cancel_and_deadline(void **state)
+{
+    struct trial *t = start(NULL);
+
+    (void)state;
+    fake_answer(&t->fake, 204, NULL, NULL);
+    begin(t, "DELETE", "k");
+    t->op.op.deadline_ns = 1; /* long ago */
+    s3_request_cancel(t->request);
+    s3_request_tidy(t->request, 1);
+    const pst_rc rc = s3_request_send(t->request);
+    assert_int_equal(rc, PST_PENDING);
+    s3_request_cancel(t->request);
+    assert_false(sent(t, 0)->is_cancelled);
+    assert_true(sent(t, 0)->deadline_ns > 1);
+    assert_int_equal(fake_run(&t->op, rc), PST_OK);
+    finish(t);
+}
+
+static void test_request__redirect_to_the_same_server_is_followed_whatever_its_name(void **state)
+{
+    struct trial *t = start(OPTIONS("endpoint=https://store", "addressing=virtual"));
+
+    (void)state;
+    fake_answer(&t->fake, 307, "location: https://bucket.store:443/k?x", NULL);
+    fake_answer(&t->fake, 307, "location: https://store/bucket/k", NULL);
+    fake_answer(&t->fake, 200, NULL, NULL);
+    begin(t, "GET", "k");
+    assert_int_equal(run(t), PST_OK);
+    assert_string_equal(fake_header(sent(t, 1), "host"), "bucket.store");
+    assert_string_equal(fake_header(sent(t, 2), "host"), "store");
+    finish(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -880,6 +976,11 @@ int main(void)
         cmocka_unit_test(test_request__directory_bucket_is_asked_by_a_session_of_its_own),
         cmocka_unit_test(test_request__session_that_is_refused_is_an_error_of_its_own),
         cmocka_unit_test(test_request__lack_of_memory_is_an_error),
+        cmocka_unit_test(test_request__clock_that_another_request_has_corrected_is_signed_by_too),
+        cmocka_unit_test(test_request__region_of_another_bucket_is_not_the_stores),
+        cmocka_unit_test(test_request__what_accept_said_is_what_is_told),
+        cmocka_unit_test(test_request__that_tidies_up_survives_cancel_and_deadline),
+        cmocka_unit_test(test_request__redirect_to_the_same_server_is_followed_whatever_its_name),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

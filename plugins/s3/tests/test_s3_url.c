@@ -103,6 +103,20 @@ static void test_url__directory_buckets_are_told_by_their_name(void **state)
 
 static void test_url__only_names_below_amazonaws_are_aws(void **state)
 {
+    static const struct {
+        const char *url;
+        int is_aws;
+    } more[] = {
+        {"https://s3.amazonaws.com", 1},
+        {"https://s3-us-west-2.amazonaws.com:443", 1},
+        {"https://bucket.s3.dualstack.eu-west-1.amazonaws.com", 1},
+        {"https://bucket.s3-accelerate.dualstack.amazonaws.com", 1},
+        {"https://bucket.s3express-use1-az4.us-east-1.amazonaws.com", 1},
+        {"https://bucket.vpce-1-2.s3.us-east-1.vpce.amazonaws.com", 1},
+        {"https://ec2-1-2-3-4.eu-west-1.compute.amazonaws.com", 0},
+        {"https://s3-mine-1234.us-east-1.elb.amazonaws.com", 0},
+        {"https://abc.execute-api.eu-west-1.amazonaws.com", 0},
+    };
     struct s3_url url;
 
     (void)state;
@@ -110,6 +124,10 @@ static void test_url__only_names_below_amazonaws_are_aws(void **state)
     assert_true(s3_url_is_aws(&url));
     assert_true(s3_url_parse(PST_STR("https://s3.cn-north-1.amazonaws.com.cn"), &url));
     assert_true(s3_url_is_aws(&url));
+    for (size_t i = 0; i < sizeof(more) / sizeof(more[0]); i++) {
+        assert_true(s3_url_parse(s3_str(more[i].url), &url));
+        assert_int_equal(s3_url_is_aws(&url), more[i].is_aws);
+    }
     assert_true(s3_url_parse(PST_STR("https://evilamazonaws.com"), &url));
     assert_false(s3_url_is_aws(&url));
     assert_true(s3_url_parse(PST_STR("https://s3.amazonaws.com.evil.org"), &url));
