@@ -4,9 +4,10 @@
  * of us may write this" into "the last one wins". So before the first conditional write of a kind the
  * store is put to the test (race.c). AWS is trusted, and so is whoever says conditional_writes=trust.
  *
- * One operation runs the race of a kind, others that need it wait for the outcome; when that one is
- * cancelled, or fails because the store could not be asked, each of the others is told so too, except
- * that a cancel hands the race to the next in line. What was found out holds for the endpoint and the
+ * One operation runs the race of a kind, others that need it wait for the outcome. When it fails, since the
+ * store could not be asked, the others are told so too and may repeat it. A failure that is its own (it
+ * was cancelled or too late, or may not write where it wanted to) hands the race to the next in line; after
+ * some of those in a row the others are told to come again. What was found out holds for the endpoint and the
  * life of the process: entries are written once, never freed, and found without a lock, so that a child
  * of fork may use them whatever its parent was doing. */
 #include "probe.h"
@@ -25,10 +26,12 @@
 struct known {
     struct known *next;
     _Atomic(uint32_t) found[S3_N_CONDITIONALS]; /* enum s3_obedience, n_won above it */
-    char origin[];
+    char server[]; /* its origin, and what a connection to it goes through */
 };
 
 static _Atomic(struct known *) all_known;
+
+#define HANDED_MAX 16u
 
 struct s3_probe {
     pst_backend *store;
@@ -37,7 +40,8 @@ struct s3_probe {
     pthread_mutex_t mutex;
     struct {
         pst_op *leader[S3_N_CONDITIONALS];
-        pst_op *waiting[S3_N_CONDITIONALS]; /* linked by call->next */
+        pst_op *waiting[S3_N_CONDITIONALS];   /* linked by call->next */
+        uint32_t n_handed[S3_N_CONDITIONALS]; /* on, in a row */
     } locked;
 };
 
@@ -54,18 +58,22 @@ static const struct {
 
 /* ---- what is known ---------------------------------------------------------------------------- */
 
-static struct known *find_known(const char *origin)
+static struct known *find_known(const pst_backend *store)
 {
     struct known *first = atomic_load(&all_known);
-    for (struct known *k = first; k; k = k->next) {
-        if (strcmp(k->origin, origin) == 0)
-            return k;
-    }
-    size_t len = strlen(origin);
-    struct known *k = calloc(1, sizeof(*k) + len + 1); /* outlives every host */
+    const struct s3_config *config = store->config;
+    const char *origin = s3_endpoint_origin(store->endpoints, 0);
+    size_t room = strlen(origin) + strlen(config->unix_socket) + strlen(config->proxy) + 3;
+    struct known *k = calloc(1, sizeof(*k) + room); /* outlives every host */
     if (!k)
         return NULL;
-    memcpy(k->origin, origin, len + 1);
+    snprintf(k->server, room, "%s %s %s", origin, config->unix_socket, config->proxy);
+    for (struct known *old = first; old; old = old->next) {
+        if (strcmp(old->server, k->server) == 0) {
+            free(k);
+            return old;
+        }
+    }
     k->next = first;
     while (!atomic_compare_exchange_weak(&all_known, &k->next, k))
         ; /* two stores that come at once may both add one: each remembers */
@@ -92,7 +100,7 @@ pst_rc s3_probe_new(pst_backend *store, struct s3_probe **out, pst_error *err)
                         (policy == S3_CONDITIONS_AUTO && s3_endpoints_are_aws(store->endpoints));
     probe->is_refused = policy == S3_CONDITIONS_REFUSE;
     pthread_mutex_init(&probe->mutex, NULL);
-    probe->known = find_known(s3_endpoint_origin(store->endpoints, 0));
+    probe->known = find_known(store);
     *out = probe;
     if (probe->known)
         return PST_OK;
@@ -166,12 +174,36 @@ static void lead(struct s3_probe *probe, pst_op *op, enum s3_conditional what, p
         on_over(op, what, S3_NOT_KNOWN, 0, s3_fail(op->err, PST_E_NO_MEMORY, "out of memory"));
 }
 
+/* A failure that says nothing to anybody else. */
+static int is_leaders_own(pst_op *leader, pst_rc rc)
+{
+    return atomic_load(&s3_call_of(leader)->request.own.is_cancelled) || rc == PST_E_CANCELLED ||
+           rc == PST_E_DEADLINE || rc == PST_E_DENIED;
+}
+
+/* What the race's end means to `op`, who waited for it. */
+static pst_rc tell(const struct s3_probe *probe, pst_op *op, enum s3_conditional what,
+                   pst_op *leader, pst_rc rc)
+{
+    if (rc == PST_OK)
+        return answer(probe, op, what);
+    if (!is_leaders_own(leader, rc)) {
+        s3_error_copy(op->err, leader->err);
+        return rc;
+    }
+    (void)s3_fail(op->err, PST_E_UNAVAILABLE,
+                  "whether the store obeys %s with %s could not be found out: %s",
+                  names[what].header, names[what].what, leader->err->message);
+    op->err->flags |= PST_ERR_RETRYABLE;
+    return PST_E_UNAVAILABLE;
+}
+
 static void on_over(pst_op *op, enum s3_conditional what, enum s3_obedience is, uint32_t n_won,
                     pst_rc rc)
 {
     pst_backend *store = s3_call_of(op)->request.store;
     struct s3_probe *probe = store->probe;
-    int is_cancelled = atomic_load(&s3_call_of(op)->request.own.is_cancelled);
+    int is_own = is == S3_NOT_KNOWN && is_leaders_own(op, rc);
     pst_op *waiting = NULL, *heir = NULL;
     if (is != S3_NOT_KNOWN) {
         atomic_store(&probe->known->found[what], (uint32_t)is | n_won << 8);
@@ -179,12 +211,14 @@ static void on_over(pst_op *op, enum s3_conditional what, enum s3_obedience is, 
     }
     pthread_mutex_lock(&probe->mutex);
     waiting = probe->locked.waiting[what];
-    if (is == S3_NOT_KNOWN && is_cancelled && waiting) {
+    if (is_own && waiting && probe->locked.n_handed[what] < HANDED_MAX) {
+        probe->locked.n_handed[what]++;
         heir = waiting;
         probe->locked.waiting[what] = s3_call_of(heir)->next;
         waiting = NULL;
     } else {
         probe->locked.waiting[what] = NULL;
+        probe->locked.n_handed[what] = 0;
     }
     probe->locked.leader[what] = heir;
     pthread_mutex_unlock(&probe->mutex);
@@ -192,9 +226,7 @@ static void on_over(pst_op *op, enum s3_conditional what, enum s3_obedience is, 
         lead(probe, heir, what, s3_call_of(heir)->request.key);
     while (waiting) {
         pst_op *next = s3_call_of(waiting)->next;
-        if (is == S3_NOT_KNOWN)
-            s3_error_copy(waiting->err, op->err);
-        go_on(waiting, is == S3_NOT_KNOWN ? rc : answer(probe, waiting, what));
+        go_on(waiting, tell(probe, waiting, what, op, is == S3_NOT_KNOWN ? rc : (pst_rc)PST_OK));
         waiting = next;
     }
     go_on(op,

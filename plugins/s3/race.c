@@ -6,7 +6,8 @@
  *
  * For commits each writer first opens an upload and sends its part, so that the eight commits go out
  * together; the uploads of those who lost are aborted. All keys are new, ".penstock-probe-<random>" in
- * the directory of the key that is about to be written, where its writer may write, and all are removed.
+ * the directory of the key that is about to be written, where its writer may write, and all are removed: in
+ * a bucket that keeps versions each version by its id, or, where that is denied, by one more marker.
  *
  * One winner in each round: obeyed. More than one: ignored. The condition refused (400, 501), or nobody
  * ever let through: the store does not take it. 409 is how a store says that two were at it at once: that
@@ -27,6 +28,13 @@
 #define STEM ".penstock-probe-"
 #define KEY_BYTES (S3_KEY_MAX + 1)
 
+/* What a write left behind. */
+struct trace {
+    pst_str key, version; /* version empty: the store gave none */
+};
+
+#define TRACES_MAX (S3_RACERS * S3_ROUNDS + 1 + S3_ROUNDS)
+
 /* What one of the eight has, and how it fared. */
 struct racer {
     struct race *race;
@@ -34,6 +42,8 @@ struct racer {
     char body[96];
     pst_iov iov;
     int has_won;
+    struct trace swept; /* what it is removing */
+    int is_second;      /* try of that */
 };
 
 enum phase { SETTING_UP, PREPARING, RACING, ABORTING, REMOVING };
@@ -59,7 +69,8 @@ struct race {
     pst_str key; /* of this round */
     pst_str keys[S3_ROUNDS];
     uint32_t n_keys;
-    atomic_uint next; /* of keys to remove */
+    struct trace traces[TRACES_MAX];
+    atomic_uint n_traces, next; /* next: of those to remove */
 };
 
 static int is_upload(const struct race *race)
@@ -82,6 +93,33 @@ static void note_failure(struct race *race, pst_rc rc, const pst_error *err)
     race->err = *err;
 }
 
+/* A write that was carried out: of a bucket that keeps versions, which one it made. */
+static void keep_trace(struct race *race, const pst_http_reply *reply)
+{
+    pst_str version = s3_header(reply->headers, reply->n_headers, "x-amz-version-id");
+    if (version.len == 0)
+        return;
+    version = s3_keep(race->op, version);
+    uint32_t i = atomic_fetch_add(&race->n_traces, 1);
+    if (i < TRACES_MAX)
+        race->traces[i] = (struct trace){race->key, version};
+}
+
+/* Keys of which no version is known are removed as they are. */
+static void trace_keys(struct race *race)
+{
+    uint32_t n = atomic_load(&race->n_traces);
+    n = n < TRACES_MAX ? n : TRACES_MAX;
+    for (uint32_t k = 0, n_known = n; k < race->n_keys && n < TRACES_MAX; k++) {
+        int is_known = 0;
+        for (uint32_t i = 0; i < n_known; i++)
+            is_known |= race->traces[i].key.ptr == race->keys[k].ptr;
+        if (!is_known)
+            race->traces[n++] = (struct trace){race->keys[k], pst_str_of(NULL, 0)};
+    }
+    atomic_store(&race->n_traces, n);
+}
+
 /* ---- steps of a member ------------------------------------------------------------------------ */
 
 static pst_rc send_put(struct s3_member *member, int is_conditional)
@@ -94,7 +132,7 @@ static pst_rc send_put(struct s3_member *member, int is_conditional)
         s3_request_header(request, "if-none-match", PST_STR("*"));
     else if (is_conditional)
         s3_request_header(request, "if-match", race->etag);
-    s3_sse_c_headers(request, 0);
+    s3_new_object_send(request, NULL); /* policies may demand what the options say */
     request->body = &racer->iov;
     request->n_body = 1;
     request->flags = S3_CHANGES | (is_conditional ? S3_IS_CONDITIONAL : 0);
@@ -108,11 +146,13 @@ static pst_rc set_up(struct s3_member *member, pst_rc rc, const pst_http_reply *
     uint32_t strength;
     if (racer != &race->racers[0])
         return PST_OK;
-    if (rc == PST_OK && !reply)
+    if (rc == PST_OK && !reply) {
         rc = send_put(member, 0);
-    else if (rc == PST_OK)
+    } else if (rc == PST_OK) {
         race->etag = s3_keep_etag(race->op, s3_header(reply->headers, reply->n_headers, "etag"),
                                   &strength);
+        keep_trace(race, reply);
+    }
     if (rc == PST_OK && race->etag.len == 0)
         rc = s3_fail(&member->err, PST_E_DATA_LOSS, "the store gave no etag");
     if (rc != PST_OK && rc != PST_PENDING)
@@ -138,7 +178,7 @@ static pst_rc prepare(struct s3_member *member, pst_rc rc, const pst_http_reply 
         racer->id = racer->part_etag = pst_str_of(NULL, 0);
         s3_member_init(member, "POST", race->key);
         s3_request_param(request, "uploads", PST_STR(""));
-        s3_sse_c_headers(request, 0);
+        s3_new_object_send(request, NULL);
         rc = s3_request_send(request);
     } else if (rc == PST_OK && racer->id.len == 0) {
         const struct s3_xml handler = {.end = on_id, .ctx = racer};
@@ -221,6 +261,7 @@ static void take_win(struct s3_member *member, const pst_http_reply *reply)
     const struct s3_xml handler = {.end = on_result, .ctx = racer};
     uint32_t strength;
     racer->has_won = 1;
+    keep_trace(race, reply);
     if (is_upload(race))
         (void)s3_xml_parse(s3_skip_blanks(reply->body), &handler);
     else
@@ -278,12 +319,23 @@ static pst_rc sweep(struct s3_member *member, pst_rc rc, const pst_http_reply *r
 {
     struct racer *racer = member->state;
     struct race *race = racer->race;
-    (void)rc; /* what cannot be removed stays: its name tells what it is */
+    struct trace *swept = &racer->swept;
+    int is_again = swept->key.len > 0 && !racer->is_second &&
+                   ((member->err.flags & PST_ERR_RETRYABLE) ||
+                    (rc == PST_E_DENIED && swept->version.len > 0));
     (void)reply;
-    uint32_t next = atomic_fetch_add(&race->next, 1);
-    if (next >= race->n_keys)
-        return PST_OK;
-    s3_member_init(member, "DELETE", race->keys[next]);
+    racer->is_second = is_again;
+    if (is_again && rc == PST_E_DENIED) {
+        swept->version = pst_str_of(NULL, 0);
+    } else if (!is_again) { /* what cannot be removed stays: its name tells what it is */
+        uint32_t next = atomic_fetch_add(&race->next, 1);
+        if (next >= atomic_load(&race->n_traces))
+            return PST_OK;
+        *swept = race->traces[next];
+    }
+    s3_member_init(member, "DELETE", swept->key);
+    if (swept->version.len > 0)
+        s3_request_param(&member->request, "versionId", swept->version);
     return s3_request_send(&member->request);
 }
 
@@ -398,6 +450,8 @@ static void start(struct race *race, enum phase phase)
         [ABORTING] = give_up,  [REMOVING] = sweep,
     };
     race->phase = phase;
+    if (phase == REMOVING)
+        trace_keys(race);
     race->group->step = steps[phase];
     race->group->is_tidying = phase == ABORTING || phase == REMOVING;
     for (uint32_t i = 0; i < S3_RACERS; i++) {

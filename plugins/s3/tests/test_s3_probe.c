@@ -1,13 +1,15 @@
 #include "trial.h"
 
 /* A store that judges conditional writes by itself: `behaves` says how. */
-enum behaviour { OBEYS, IGNORES, REFUSES, OBEYS_TOO_MUCH, FAILS };
+enum behaviour { OBEYS, IGNORES, REFUSES, OBEYS_TOO_MUCH, FAILS, DENIES_A_DIRECTORY };
 
 struct judge {
     enum behaviour behaves;
     int n_of_probe, n_won; /* conditional writes to the key at hand */
     char url[512];
     int n_deleted;
+    int has_versions; /* which nobody may remove by their ids, where negative */
+    int n_of_versions, n_plain, n_busy;
 };
 
 static int decide(struct fake *fake, struct fake_sent *sent, struct fake_reply *reply)
@@ -16,9 +18,19 @@ static int decide(struct fake *fake, struct fake_sent *sent, struct fake_reply *
     int is_probe = strstr(sent->url, "penstock-probe") != NULL;
     int is_conditional = fake_header(sent, "if-none-match")[0] != '\0' ||
                          fake_header(sent, "if-match")[0] != '\0';
-    *reply = (struct fake_reply){.status = 200, .headers = "etag: \"e\""};
-    if (strcmp(sent->method, "DELETE") == 0)
+    *reply = (struct fake_reply){.status = 200,
+                                 .headers = j->has_versions ? "etag: \"e\"\nx-amz-version-id: v"
+                                                            : "etag: \"e\""};
+    if (strcmp(sent->method, "DELETE") == 0) {
+        int is_version = strstr(sent->url, "?versionId=v") != NULL;
         j->n_deleted += is_probe;
+        j->n_of_versions += is_version;
+        j->n_plain += !is_version;
+        if (j->has_versions < 0 && is_version)
+            *reply = (struct fake_reply){.status = 403};
+        if (j->n_busy > 0 && j->n_busy--)
+            *reply = (struct fake_reply){.status = 503};
+    }
     if (!is_probe || !is_conditional)
         return 1;
     if (strcmp(j->url, sent->url) != 0) { /* a new round */
@@ -26,11 +38,13 @@ static int decide(struct fake *fake, struct fake_sent *sent, struct fake_reply *
         j->n_won = 0;
     }
     j->n_of_probe++;
-    int wins = j->behaves == IGNORES || (j->behaves == OBEYS && j->n_won == 0);
+    int is_denied = j->behaves == DENIES_A_DIRECTORY && strstr(sent->url, "/denied/") != NULL;
+    int obeys = j->behaves == OBEYS || j->behaves == DENIES_A_DIRECTORY;
+    int wins = j->behaves == IGNORES || (obeys && j->n_won == 0);
     j->n_won += wins;
     if (j->behaves == REFUSES)
         *reply = (struct fake_reply){.status = 501, .body = ERROR_XML("NotImplemented")};
-    else if (j->behaves == FAILS)
+    else if (j->behaves == FAILS || is_denied)
         *reply = (struct fake_reply){.status = 403, .body = ERROR_XML("AccessDenied")};
     else if (!wins)
         *reply = (struct fake_reply){.status = 412, .body = ERROR_XML("PreconditionFailed")};
@@ -209,6 +223,82 @@ static void test_probe__aws_and_trust_need_none(void **state)
     trial_finish(t);
 }
 
+static void test_probe__failure_of_one_operations_own_is_not_the_others(void **state)
+{
+    static const pst_attr attr = {.struct_size = sizeof(attr)};
+    struct judge j;
+    struct trial *t = judged(&j, DENIES_A_DIRECTORY, "endpoint=http://partly:1");
+    pst_put_args args[2];
+    pst_put_result results[2];
+    struct fake_op *ops = calloc(2, sizeof(*ops));
+    (void)state;
+    assert_non_null(ops);
+    for (int i = 0; i < 2; i++) {
+        fake_op_init(&t->fake, &ops[i]);
+        args[i] = (pst_put_args){.struct_size = sizeof(args[i]),
+                                 .flags = PST_PUT_CREATE_ONLY,
+                                 .key = fake_str(i == 0 ? "denied/k" : "k"),
+                                 .attr = &attr};
+        results[i] = (pst_put_result){.struct_size = sizeof(results[i])};
+        assert_int_equal(ops_of(t)->put(t->fake.store, &ops[i].op, &args[i], &results[i]),
+                         PST_PENDING);
+    }
+    assert_int_equal(fake_run(&ops[0], PST_PENDING), PST_E_DENIED);
+    assert_int_equal(fake_run(&ops[1], PST_PENDING), PST_OK);
+    for (int i = 0; i < 2; i++)
+        fake_op_fini(&ops[i]);
+    free(ops);
+    trial_finish(t);
+}
+
+static void test_probe__versions_it_made_are_removed_by_their_ids(void **state)
+{
+    struct judge j;
+    struct trial *t = judged(&j, OBEYS, "endpoint=http://versions:1");
+    (void)state;
+    j.has_versions = 1;
+    j.n_busy = 1;
+    assert_int_equal(put_new(t, "k"), PST_OK);
+    assert_int_equal(j.n_of_versions, 6); /* one of them twice */
+    assert_int_equal(j.n_plain, 0);
+    trial_finish(t);
+    t = judged(&j, OBEYS, "endpoint=http://versions:2");
+    j.has_versions = -1;
+    assert_int_equal(put_new(t, "k"), PST_OK);
+    assert_int_equal(j.n_of_versions, 5);
+    assert_int_equal(j.n_plain, 5); /* markers at least */
+    trial_finish(t);
+}
+
+static void test_probe__writes_as_the_options_say(void **state)
+{
+    struct judge j;
+    struct trial *t = trial_start(OPTIONS("endpoint=http://encrypts:1", "sse=AES256"));
+    (void)state;
+    j = (struct judge){.behaves = OBEYS};
+    t->fake.answer = decide;
+    t->fake.answer_ctx = &j;
+    assert_int_equal(put_new(t, "k"), PST_OK);
+    assert_string_equal(fake_header(sent(t, 0), "x-amz-server-side-encryption"), "AES256");
+    trial_finish(t);
+}
+
+static void test_probe__servers_behind_different_sockets_are_different(void **state)
+{
+    static const char *const sockets[] = {"unix_socket=/tmp/one", "unix_socket=/tmp/two"};
+    struct judge j;
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct trial *t = trial_start(OPTIONS("endpoint=http://local:1", sockets[i]));
+        j = (struct judge){.behaves = OBEYS};
+        t->fake.answer = decide;
+        t->fake.answer_ctx = &j;
+        assert_int_equal(put_new(t, "k"), PST_OK);
+        assert_int_equal(j.n_of_probe, 40);
+        trial_finish(t);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -219,6 +309,10 @@ int main(void)
         cmocka_unit_test(test_probe__operations_that_come_together_share_one),
         cmocka_unit_test(test_probe__is_handed_on_when_its_operation_is_cancelled),
         cmocka_unit_test(test_probe__aws_and_trust_need_none),
+        cmocka_unit_test(test_probe__failure_of_one_operations_own_is_not_the_others),
+        cmocka_unit_test(test_probe__versions_it_made_are_removed_by_their_ids),
+        cmocka_unit_test(test_probe__writes_as_the_options_say),
+        cmocka_unit_test(test_probe__servers_behind_different_sockets_are_different),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
