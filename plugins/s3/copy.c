@@ -63,11 +63,16 @@ static int32_t on_element(void *ctx, const char *path, pst_str text)
     return result->etag.ptr ? PST_OK : PST_E_NO_MEMORY;
 }
 
-/* "The specified copy source is larger than the maximum allowable size" comes with either code. */
+/* "The specified copy source is larger than the maximum allowable size" comes with either code, the first
+ * of which says many other things too. */
+static int may_be_too_large(const pst_error *err)
+{
+    return err->http_status == 400 && strcmp(err->provider_code, "InvalidRequest") == 0;
+}
+
 static int is_too_large(const pst_error *err)
 {
-    return err->http_status == 400 && (strcmp(err->provider_code, "InvalidRequest") == 0 ||
-                                       strcmp(err->provider_code, "EntityTooLarge") == 0);
+    return err->http_status == 400 && strcmp(err->provider_code, "EntityTooLarge") == 0;
 }
 
 static pst_rc end_copy(struct s3_request *request, const pst_http_reply *reply)
@@ -99,8 +104,9 @@ static void on_copy(struct s3_request *request, pst_rc rc, const pst_http_reply 
     struct s3_call *call = s3_call_of(op);
     if (rc == PST_OK)
         rc = end_copy(request, reply);
-    else if (is_too_large(op->err))
-        rc = s3_copy_in_parts(request->store, op, call->args, call->result);
+    else if (is_too_large(op->err) || may_be_too_large(op->err))
+        rc = s3_copy_in_parts(request->store, op, call->args, call->result,
+                              is_too_large(op->err) ? (pst_rc)PST_OK : rc);
     if (rc != PST_PENDING)
         s3_complete(op, rc);
 }
@@ -171,7 +177,7 @@ pst_rc s3_copy(pst_backend *store, pst_op *op, const pst_copy_args *args, pst_pu
     call->result = result;
     s3_request_init(request, store, op, "PUT", args->to);
     if ((args->flags & PST_PUT_CREATE_ONLY) || args->if_match.len > 0)
-        return s3_copy_in_parts(store, op, args, result);
+        return s3_copy_in_parts(store, op, args, result, PST_OK);
     if (args->from_if_match.len > 0 && !s3_endpoints_are_aws(store->endpoints))
         return check_source(op);
     return send_copy(op);

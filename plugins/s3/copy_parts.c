@@ -27,6 +27,7 @@
 #define PART_MULTIPLE ((uint64_t)1 << 20)
 #define TAGS_MAX 50u
 #define REPLY_BYTES_MAX ((uint64_t)1 << 20)
+#define ONE_COPY_BYTES ((uint64_t)5 << 30) /* what one CopyObject takes */
 
 struct copying {
     pst_backend *store;
@@ -45,7 +46,7 @@ struct copying {
     pst_kv tag; /* being read */
     atomic_uint next;
     atomic_int has_failed;
-    pst_rc rc; /* of the first that failed */
+    pst_rc rc; /* of the first that failed; at first of the CopyObject before, in err too */
     pst_error err;
 };
 
@@ -67,8 +68,12 @@ static void end(pst_op *op, pst_rc rc)
 static void on_aborted(pst_op *op, pst_rc rc)
 {
     struct copying *c = copying_of(op);
-    (void)rc; /* what counts is why */
-    s3_error_copy(op->err, &c->err);
+    int was_there = rc == PST_OK && op->err->http_status != 404;
+    s3_error_copy(op->err, &c->err); /* what counts is why */
+    /* Its reply lost, the commit may still be carried out unless there was an upload to abort. To try once
+     * more would then meet our own work. */
+    if (c->opened.upload->locked.is_in_doubt && !was_there)
+        op->err->flags |= PST_ERR_MAYBE_APPLIED;
     end(op, c->rc);
 }
 
@@ -80,8 +85,8 @@ static void fail(pst_op *op, pst_rc rc)
     c->err = (pst_error)PST_ERROR_INIT;
     s3_error_copy(&c->err, op->err);
     call->then = on_aborted;
-    /* An abort must go out although the copy was cancelled. */
-    atomic_store(&call->request.own.is_cancelled, 0);
+    s3_request_tidy(&call->request, 1);
+    op->err->http_status = 0; /* from here on the abort's */
     rc = s3_upload_abort(c->opened.upload, op, &c->abort, &c->none);
     if (rc != PST_PENDING)
         on_aborted(op, rc);
@@ -330,6 +335,10 @@ static void on_head(struct s3_request *request, pst_rc rc, const pst_http_reply 
         (void)s3_parse_u64(s3_header(reply->headers, reply->n_headers, "x-amz-tagging-count"),
                            &n_tags);
     }
+    if (rc == PST_OK && c->rc != PST_OK && c->attr.size <= ONE_COPY_BYTES) {
+        s3_error_copy(op->err, &c->err);
+        rc = c->rc;
+    }
     if (rc == PST_OK)
         rc = plan(op, c);
     if (rc == PST_OK)
@@ -340,7 +349,7 @@ static void on_head(struct s3_request *request, pst_rc rc, const pst_http_reply 
 }
 
 pst_rc s3_copy_in_parts(pst_backend *store, pst_op *op, const pst_copy_args *args,
-                        pst_put_result *result)
+                        pst_put_result *result, pst_rc refused)
 {
     struct s3_call *call = s3_call_of(op);
     struct s3_request *request = &call->request;
@@ -351,6 +360,10 @@ pst_rc s3_copy_in_parts(pst_backend *store, pst_op *op, const pst_copy_args *arg
     c->store = store;
     c->args = args;
     c->result = result;
+    c->rc = refused;
+    c->err = (pst_error)PST_ERROR_INIT;
+    if (refused != PST_OK)
+        s3_error_copy(&c->err, op->err);
     c->attr.struct_size = sizeof(c->attr);
     c->abort.struct_size = sizeof(c->abort);
     c->none.struct_size = sizeof(c->none);

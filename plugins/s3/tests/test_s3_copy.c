@@ -85,6 +85,8 @@ static void test_copy__of_another_content_than_wanted_does_not_begin(void **stat
 /* A store that holds an object of 300 MiB and copies parts of it. */
 struct source {
     int fail_part;
+    int is_unclear;   /* the code of its refusal has many meanings */
+    const char *size; /* of the object, NULL: 300 MiB */
     int n_parts, n_aborts;
 };
 
@@ -93,8 +95,10 @@ static int serve(struct fake *fake, struct fake_sent *sent, struct fake_reply *r
     struct source *s = fake->answer_ctx;
     *reply = (struct fake_reply){.status = 200};
     if (strcmp(sent->method, "HEAD") == 0) {
-        reply->headers = "etag: \"e\"\ncontent-length: 314572801\ncontent-type: text/plain\n"
-                         "x-amz-meta-step: 12\nx-amz-tagging-count: 1";
+        reply->headers = s->size ? s->size
+                                 : "etag: \"e\"\ncontent-length: 314572801\n"
+                                   "content-type: text/plain\n"
+                                   "x-amz-meta-step: 12\nx-amz-tagging-count: 1";
     } else if (strstr(sent->url, "?tagging")) {
         reply->body = XML
             "<Tagging><TagSet><Tag><Key>k</Key><Value>v</Value></Tag></TagSet></Tagging>";
@@ -111,7 +115,7 @@ static int serve(struct fake *fake, struct fake_sent *sent, struct fake_reply *r
         }
     } else if (fake_header(sent, "x-amz-copy-source")[0]) {
         reply->status = 400;
-        reply->body = ERROR_XML("InvalidRequest"); /* larger than the maximum allowable size */
+        reply->body = s->is_unclear ? ERROR_XML("InvalidRequest") : ERROR_XML("EntityTooLarge");
     } else {
         reply->body = COMPLETED;
     }
@@ -162,7 +166,8 @@ static void test_copy__part_that_fails_ends_the_upload(void **state)
     t->fake.answer_ctx = &source;
     assert_int_equal(run_copy(t, &args, &result), PST_E_PRECONDITION);
     assert_string_equal(t->op.err.provider_code, "PreconditionFailed");
-    assert_int_equal(source.n_aborts, 2); /* until it is gone */
+    assert_int_equal(source.n_aborts, 2);                              /* until it is gone */
+    assert_int_not_equal(sent(t, t->fake.n_sent - 1)->deadline_ns, 0); /* not the operation's */
     trial_finish(t);
 }
 
@@ -184,6 +189,44 @@ static void test_copy__with_a_condition_on_the_destination_relies_on_the_commit(
     trial_finish(t);
 }
 
+static void test_copy__refused_for_another_reason_than_its_size_is_an_error(void **state)
+{
+    struct trial *t = trial_start(NULL);
+    struct source source = {.is_unclear = 1};
+    pst_copy_args args = {.flags = 0};
+    pst_put_result result;
+    (void)state;
+    t->fake.answer = serve;
+    t->fake.answer_ctx = &source;
+    assert_int_equal(run_copy(t, &args, &result), PST_E_INVALID);
+    assert_string_equal(t->op.err.provider_code, "InvalidRequest");
+    assert_int_equal(t->fake.n_sent, 2); /* and the look at how large it is */
+    source.size = "etag: \"e\"\ncontent-length: 5368709121";
+    assert_int_equal(run_copy(t, &args, &result), PST_OK);
+    assert_int_equal(source.n_parts, 41);
+    trial_finish(t);
+}
+
+static void test_copy__commit_in_doubt_is_over_when_there_was_an_upload_to_abort(void **state)
+{
+    struct trial *t = trial_start(OPTIONS("conditional_writes=trust"));
+    pst_copy_args args = {.flags = PST_PUT_CREATE_ONLY};
+    pst_put_result result;
+    (void)state;
+    for (int is_there = 0; is_there < 2; is_there++) {
+        fake_answer(&t->fake, 200, "etag: \"e\"\ncontent-length: 3", NULL);
+        fake_answer(&t->fake, 200, NULL, OPENED);
+        fake_answer(&t->fake, 200, NULL, PART);
+        answer_cut(t);
+        fake_answer(&t->fake, 404, NULL, NULL); /* nothing there, so far */
+        fake_answer(&t->fake, is_there ? 204 : 404, NULL, NULL);
+        assert_int_equal(run_copy(t, &args, &result), PST_E_UNAVAILABLE);
+        assert_int_equal(t->op.err.flags & PST_ERR_MAYBE_APPLIED,
+                         is_there ? 0 : PST_ERR_MAYBE_APPLIED);
+    }
+    trial_finish(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -194,6 +237,8 @@ int main(void)
         cmocka_unit_test(test_copy__too_large_for_one_request_goes_in_parts),
         cmocka_unit_test(test_copy__part_that_fails_ends_the_upload),
         cmocka_unit_test(test_copy__with_a_condition_on_the_destination_relies_on_the_commit),
+        cmocka_unit_test(test_copy__refused_for_another_reason_than_its_size_is_an_error),
+        cmocka_unit_test(test_copy__commit_in_doubt_is_over_when_there_was_an_upload_to_abort),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
