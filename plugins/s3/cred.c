@@ -567,11 +567,6 @@ pst_rc s3_creds_get(struct s3_creds *c, pst_op *op, uint64_t refused, struct s3_
 
 /* ---- the application's callback --------------------------------------------------------------- */
 
-struct callback_wait { /* in memory of the operation, which is pending until fn has run */
-    struct s3_creds *creds;
-    struct s3_waiter *waiter;
-};
-
 static pst_str value_of(const pst_credentials *given, const char *name)
 {
     for (size_t i = 0; i < given->n_kv; i++) {
@@ -618,29 +613,24 @@ static pst_rc keep_given(struct s3_creds *c, const pst_credentials *given, struc
 
 static void on_callback(void *ctx, pst_rc rc, const pst_credentials *given, const pst_error *told)
 {
-    struct callback_wait *wait = ctx;
+    struct s3_waiter *waiter = ctx;
     struct s3_identity *identity = NULL;
     pst_error err = PST_ERROR_INIT;
 
     if (rc == PST_OK)
-        rc = keep_given(wait->creds, given, &identity, &err);
+        rc = keep_given(waiter->creds, given, &identity, &err);
     else if (!told)
         s3_fail(&err, rc, "the application's callback gave no credentials");
-    wait->waiter->fn(wait->waiter, rc, identity,
-                     rc == PST_OK || told == NULL || err.code ? &err : told);
+    waiter->fn(waiter, rc, identity, rc == PST_OK || told == NULL || err.code ? &err : told);
 }
 
 static pst_rc ask_callback(struct s3_creds *c, pst_op *op, uint64_t refused,
                            struct s3_waiter *waiter, struct s3_identity **out, pst_error *err)
 {
     pst_credentials given = {.struct_size = sizeof(given), .expires_unix_ns = PST_TIME_UNKNOWN};
-    struct callback_wait *wait = c->host->op_alloc(c->host, op, sizeof(*wait));
 
-    if (!wait)
-        return s3_fail(err, PST_E_NO_MEMORY, "out of memory");
-    wait->creds = c;
-    wait->waiter = waiter;
-    const pst_rc rc = c->cred->get(c->host, op, refused, &given, on_callback, wait);
+    waiter->creds = c;
+    const pst_rc rc = c->cred->get(c->host, op, refused, &given, on_callback, waiter);
     if (rc == PST_OK)
         return keep_given(c, &given, out, err);
     return rc < 0 ? s3_fail(err, rc, "the application's callback gave no credentials") : rc;

@@ -27,6 +27,7 @@ struct s3_waiter {
      * source. */
     void (*fn)(struct s3_waiter *, pst_rc, struct s3_identity *identity, const pst_error *err);
     void *ctx;
+    struct s3_creds *creds; /* cred.c's own */
 };
 
 /* Without a region in the options or the environment: take that of the profile, if there is one. A file

@@ -43,11 +43,15 @@ static int has_given_profile(const struct s3_config *c)
     return is_given(c->profile, c->from.profile);
 }
 
-/* A role to be assumed with keys, not with a token. */
+/* A role to be assumed with keys or a profile, not with a token. A token of the environment (EKS puts one
+ * there) does not take the place of a profile that was asked for. */
 static int has_given_role(const struct s3_config *c)
 {
+    const int has_profile = has_given_profile(c) &&
+                            !is_given(c->web_identity_token_file, c->from.web_identity_token_file);
+
     return is_given(c->role_arn, c->from.role_arn) &&
-           (!c->web_identity_token_file[0] || has_given_keys(c));
+           (!c->web_identity_token_file[0] || has_given_keys(c) || has_profile);
 }
 
 static int has_given_token(const struct s3_config *c)

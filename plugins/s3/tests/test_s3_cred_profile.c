@@ -332,6 +332,18 @@ static void test_web_identity__the_token_of_the_file_goes_unsigned(void **state)
     expect_sent(c, 1, "WebIdentityToken=NEXT");
 }
 
+static void test_web_identity__of_the_environment_is_no_match_for_a_given_profile(void **state)
+{
+    struct cred_case *c = *state;
+
+    cred_case_file(c, "token", "TOK");
+    cred_case_file(c, CREDENTIALS, "[base]\n" KEYS("BASE"));
+    cred_case_answer(c, STS, 200, sts_keys(c, "AssumeRole", "ROLE", HOUR_S));
+    START(c, "env:web_identity_token_file=/nonexistent/token", "role_arn=arn:r", "profile=base");
+    expect_key(c, "ROLE", "TOKEN-ROLE");
+    expect_sent(c, 0, "authorization: AWS4-HMAC-SHA256 Credential=BASE/");
+}
+
 static void test_web_identity__of_a_profile_knows_home(void **state)
 {
     struct cred_case *c = *state;
@@ -785,6 +797,7 @@ int main(void)
         TEST(test_profile__what_a_role_lacks_is_named),
         TEST(test_profile__a_role_may_have_the_keys_of_the_environment),
         TEST(test_web_identity__the_token_of_the_file_goes_unsigned),
+        TEST(test_web_identity__of_the_environment_is_no_match_for_a_given_profile),
         TEST(test_web_identity__of_a_profile_knows_home),
         TEST(test_web_identity__what_it_lacks_is_named),
         TEST(test_sts__a_refusal_names_role_base_and_the_service_s_words),
