@@ -141,6 +141,34 @@ static pst_rc read_signed(pst_backend *b, pst_op *op, const pst_read_args *a, ps
     return puppet_read(op, a, r);
 }
 
+/* A thread of the plugin's that takes memory of the operation, while another asks for credentials. */
+static void *take_memory(void *arg)
+{
+    pst_op *op = arg;
+    for (int i = 0; i < 2000; i++) {
+        char *memory = op->host->op_alloc(op->host, op, 48);
+        assert_non_null(memory);
+        memset(memory, 'm', 48);
+    }
+    return NULL;
+}
+
+static pst_rc read_beside(pst_backend *b, pst_op *op, const pst_read_args *a, pst_read_result *r)
+{
+    const pst_cred_1 *cred = op->host->service(op->host, "cred/1");
+    pst_credentials given = {.struct_size = sizeof(given)};
+    pthread_t thread;
+    (void)b;
+    assert_int_equal(pthread_create(&thread, NULL, take_memory, op), 0);
+    for (int i = 0; i < 2000; i++) {
+        assert_int_equal(cred->get(op->host, op, 0, &given, on_credentials, NULL), PST_OK);
+        note(&given);
+    }
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    note(&given);
+    return puppet_read(op, a, r);
+}
+
 /* ---- the tests --------------------------------------------------------------------------------- */
 
 struct fixture {
@@ -386,6 +414,19 @@ static void test_cred__a_context_ends_while_the_application_is_still_at_it(void 
     puppet_wait_count(&app.n_calls, 1);
 }
 
+static void test_cred__may_be_asked_for_while_the_operation_takes_memory(void **state)
+{
+    struct fixture f;
+    (void)state;
+    open_with(&f, (pst_context_options){0});
+    expect_get(&f, 1);
+    puppet.hooks.read = read_beside;
+    for (int i = 0; i < 10; i++)
+        expect_get(&f, 1);
+    assert_string_equal(plugin.secret, SECRET);
+    shut(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -399,6 +440,7 @@ int main(void)
         CONTRACT_TEST(test_cred__a_refusal_of_the_application_reaches_the_user_and_is_not_kept),
         CONTRACT_TEST(test_cred__who_waits_too_long_is_told_and_the_late_answer_serves_others),
         CONTRACT_TEST(test_cred__a_cancelled_operation_does_not_wait_for_the_application),
+        CONTRACT_TEST(test_cred__may_be_asked_for_while_the_operation_takes_memory),
         CONTRACT_TEST(test_cred__a_context_ends_while_the_application_is_still_at_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -28,6 +28,7 @@
 #include "core/log.h"
 #include "core/port.h"
 #include "core/stack.h"
+#include "util/chunk.h"
 
 #define TIMEOUT_MS 60000u
 #define SECOND_NS INT64_C(1000000000)
@@ -166,15 +167,16 @@ static int is_good(const struct pst_credentials_answer *answer, int64_t now_ns)
     return answer->expires_unix_ns == PST_TIME_UNKNOWN || answer->expires_unix_ns > now_ns;
 }
 
-/* Copy into memory of the operation, as far as the plugin's struct reaches. */
+/* Copy into memory of the operation, as far as the plugin's struct reaches. Several threads may ask for
+ * one operation, and answers come on the reactor's while the plugin is in op_alloc: so it is memory of
+ * its own, and under the mutex. */
 static pst_rc give(struct pst_task *task, const struct pst_credentials_answer *answer,
                    pst_credentials *out)
 {
-    pst_kv *kv = pst_task_alloc(task, answer->n * sizeof(*kv) + answer->n_bytes + 1);
+    pst_kv *kv = pst_chunk_alloc(&task->secrets, answer->n * sizeof(*kv) + answer->n_bytes + 1);
     if (!kv)
         return PST_E_NO_MEMORY;
     char *at = (char *)(kv + answer->n);
-    task->has_secrets = 1;
     for (size_t i = 0; i < answer->n; i++) {
         const pst_str from[2] = {answer->kv[i].key, answer->kv[i].value};
         pst_str *to[2] = {&kv[i].key, &kv[i].value};
@@ -405,7 +407,7 @@ static pst_rc wait_locked(struct pst_cred_store *store, struct pst_task *task,
                           void *ctx)
 {
     struct pst_cred *cred = store->cred;
-    struct waiter *waiter = pst_task_alloc(task, sizeof(*waiter));
+    struct waiter *waiter = pst_chunk_alloc(&task->secrets, sizeof(*waiter));
     if (!waiter || !ask_locked(store))
         return PST_E_NO_MEMORY;
     *waiter = (struct waiter){.next = store->waiters, .task = task, .fn = fn, .ctx = ctx};

@@ -57,9 +57,8 @@ int pst_task_keep_str(struct pst_task *task, pst_str from, pst_str *to)
 
 void pst_task_drop_results(struct pst_task *task)
 {
-    if (task->has_secrets)
-        pst_chunks_wipe(task->chunks);
-    task->has_secrets = 0;
+    pst_chunks_wipe(task->secrets);
+    pst_chunks_free(&task->secrets);
     pst_chunks_free(&task->chunks);
 }
 

@@ -96,8 +96,7 @@ struct pst_task {
     void (*rested)(struct pst_task *); /* after pst_task_rest, on the reactor */
     void *owner;
 
-    int has_secrets; /* in op_alloc's memory: wiped before it is given back */
-    int is_late;     /* a read that may answer LATER; set with `dst` */
+    int is_late; /* a read that may answer LATER; set with `dst` */
 
     /* The layer above keeps its policy here (io/retry.c). */
     void (*then)(struct pst_task *, pst_rc);
@@ -116,6 +115,9 @@ struct pst_task {
     struct pst_job job; /* for the first exec of an attempt */
     atomic_int is_job_used;
     struct pst_chunk *chunks, *kept; /* op_alloc; pst_task_keep */
+    struct pst_chunk
+        *secrets; /* cred.c's, under its lock: apart from op_alloc, which another thread may
+                                * be in; wiped before it is given back */
     struct {
         enum pst_task_state state;
         int is_completed, n_holds;
