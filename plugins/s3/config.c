@@ -105,6 +105,7 @@ static void read_values(const pst_open_args *args, struct s3_config *c)
     static const char *const payload[] = {"auto", "signed", "unsigned", NULL};
     static const char *const conditions[] = {"auto", "probe", "trust", "refuse", NULL};
     static const char *const policy[] = {"round_robin", "least_outstanding", "rank", NULL};
+    static const char *const engine[] = {"auto", "libcurl", NULL};
     static const char *const checksum[] = {"none", "crc32c", "crc64nvme", "sha256", NULL};
     static const uint32_t sums[] = {0, PST_SUM_CRC32C, PST_SUM_CRC64NVME, PST_SUM_SHA256};
 
@@ -120,6 +121,7 @@ static void read_values(const pst_open_args *args, struct s3_config *c)
     c->connect_timeout_ms = number(args, "connect_timeout");
     c->stall_timeout_ms = number(args, "stall_timeout");
     c->max_connections = number(args, "max_connections");
+    c->is_libcurl_only = choice(args, "http_engine", engine);
     c->role_duration_s = number(args, "role_duration") / 1000;
     c->credential_timeout_ms = number(args, "credential_timeout");
     c->from.access_key_id = source(args, "access_key_id");

@@ -53,10 +53,10 @@ struct s3_config {
     char *request_payer, *expected_bucket_owner;
     /* transport */
     char *ca_file, *ca_dir, *proxy, *no_proxy, *unix_socket;
-    uint32_t connect_timeout_ms, stall_timeout_ms, max_connections, reserved1;
+    uint32_t connect_timeout_ms, stall_timeout_ms, max_connections, is_libcurl_only;
 };
 
-#define S3_N_OPTIONS 47
+#define S3_N_OPTIONS 48
 extern const pst_option s3_options[S3_N_OPTIONS];
 
 /* Errors: INVALID, naming the option. */

@@ -210,4 +210,9 @@ const pst_option s3_options[S3_N_OPTIONS] = {
      .min = 1,
      .max = 65536,
      .doc = "connections to one endpoint"},
+    {.type = PST_OPT_ENUM,
+     .name = "http_engine",
+     .choices = "auto|libcurl",
+     .fallback = "auto",
+     .doc = "libcurl: every request by libcurl from end to end, to compare"},
 };

@@ -143,6 +143,7 @@ static pst_rc make_client(pst_backend *store, pst_error *err)
     const struct s3_config *c = store->config;
     const pst_http_config config = {
         .struct_size = sizeof(config),
+        .flags = c->is_libcurl_only ? PST_HTTP_LIBCURL : 0,
         .user_agent = PST_STR("s3/" S3_VERSION),
         .ca_file = s3_str(c->ca_file),
         .ca_dir = s3_str(c->ca_dir),

@@ -19,11 +19,11 @@ static void test_config__options_arrive_where_they_belong(void **state)
     struct fake fake;
 
     (void)state;
-    fake_start(&fake,
-               OPTIONS("endpoint=https://s:1", "region=r", "addressing=path",
-                       "endpoint_policy=rank", "checksum=crc64nvme", "payload_signing=signed",
-                       "conditional_writes=trust", "storage_class=GLACIER", "sse=aws:kms",
-                       "sse_kms_key_id=id", "max_requests_per_second=5", "profile=p"));
+    fake_start(&fake, OPTIONS("endpoint=https://s:1", "region=r", "addressing=path",
+                              "endpoint_policy=rank", "checksum=crc64nvme",
+                              "payload_signing=signed", "conditional_writes=trust",
+                              "storage_class=GLACIER", "sse=aws:kms", "sse_kms_key_id=id",
+                              "max_requests_per_second=5", "profile=p", "http_engine=libcurl"));
     const struct s3_config *c = fake.store->config;
     assert_string_equal(c->endpoint, "https://s:1");
     assert_string_equal(c->region, "r");
@@ -39,6 +39,7 @@ static void test_config__options_arrive_where_they_belong(void **state)
     assert_int_equal(c->connect_timeout_ms, 10000);
     assert_int_equal(c->stall_timeout_ms, 30000);
     assert_int_equal(c->max_connections, 256);
+    assert_int_equal(c->is_libcurl_only, 1);
     assert_int_equal(c->from.profile, PST_SOURCE_EXPLICIT);
     assert_int_equal(c->from.role_arn, PST_SOURCE_DEFAULT);
     fake_stop(&fake);
