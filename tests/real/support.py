@@ -1,7 +1,6 @@
 """What the tests against real servers share. They run below tests/servers/up, which says in the
 environment where the servers are; its python3 has boto3, the independent witness."""
 import os
-import re
 import sys
 import uuid
 
@@ -19,12 +18,6 @@ except ImportError:
 
 BINARY = os.environ["PST_TEST_BINARY"]
 MIB = 1 << 20
-
-
-def sanitized():
-    """Is this a build whose times and memory say nothing?"""
-    with open(os.path.join(BINARY, "CMakeCache.txt"), encoding="utf-8") as f:
-        return re.search(r"^PENSTOCK_SANITIZE:\w+=.+", f.read(), re.M) is not None
 
 
 def client(server, service="s3", **more):
