@@ -295,6 +295,11 @@ struct server *server_start(server_script script, void *arg)
     return server_start_at("127.0.0.1", script, arg);
 }
 
+void server_refuse(struct server *s)
+{
+    shutdown(s->fd, SHUT_RDWR);
+}
+
 void server_stop(struct server *s)
 {
     if (!s)

@@ -34,6 +34,8 @@ struct server *server_start_at(const char *address, server_script script, void *
 struct server *server_start_tls(const char *cert, const char *key, const char *client_ca,
                                 server_script script, void *arg);
 void server_stop(struct server *server);
+/* Refuse new connections. */
+void server_refuse(struct server *server);
 
 uint16_t server_port(const struct server *server);
 unsigned server_connections(const struct server *server);

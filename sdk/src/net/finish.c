@@ -27,10 +27,22 @@ static long small_number(CURL *easy, CURLINFO what)
     return value;
 }
 
+int pst_finish_has_sent(const struct pst_transfer *t)
+{
+    const struct pst_wire *wire = t->slot->wire;
+    if (wire && wire->state != PST_WIRE_CONNECTING)
+        return wire->out_at == wire->out_len && t->n_read == t->body_bytes;
+    /* A body that libcurl takes from a callback is sent when the callback has given it all; any other
+     * goes out with its head. What is still in a buffer counts as sent: it may be on its way. */
+    return small_number(t->slot->easy, CURLINFO_REQUEST_SIZE) > 0 &&
+           (!t->slot->is_upload || t->n_read == t->body_bytes);
+}
+
 static void gather_progress(const struct pst_transfer *t, struct pst_facts *f)
 {
     CURL *easy = t->slot->easy;
     const struct pst_wire *wire = t->slot->wire;
+    f->has_sent = pst_finish_has_sent(t);
     f->has_head = t->slot->head.is_complete;
     f->length = t->slot->head.is_complete ? t->slot->head.content_length : PST_UNKNOWN;
     f->detail = t->slot->error;
@@ -38,7 +50,6 @@ static void gather_progress(const struct pst_transfer *t, struct pst_facts *f)
         f->has_name = f->has_connection = f->has_tls = 1;
         f->sys_errno = wire->sys_errno;
         f->n_sent = t->n_read;
-        f->has_sent = wire->out_at == wire->out_len && t->n_read == t->body_bytes;
         return;
     }
     /* Of a connection that was there already, libcurl tells only the last of these times. */
@@ -49,10 +60,6 @@ static void gather_progress(const struct pst_transfer *t, struct pst_facts *f)
     f->has_tls = has_all || number(easy, CURLINFO_APPCONNECT_TIME_T) > 0;
     f->sys_errno = (int)small_number(easy, CURLINFO_OS_ERRNO);
     f->n_sent = (uint64_t)number(easy, CURLINFO_SIZE_UPLOAD_T);
-    /* A body that libcurl takes from a callback is sent when the callback has given it all; any other
-     * goes out with its head. What is still in a buffer counts as sent: it may be on its way. */
-    f->has_sent = small_number(easy, CURLINFO_REQUEST_SIZE) > 0 &&
-                  (!t->slot->is_upload || t->n_read == t->body_bytes);
 }
 
 static struct pst_facts gather(const struct pst_transfer *t, CURLcode code)
@@ -191,7 +198,7 @@ void pst_finish(struct pst_transfer *t, CURLcode code, pst_rc rc, const char *pr
     reply.has_crc32c = (t->flags & PST_HTTP_CRC32C) != 0;
     reply.crc32c = t->crc32c;
     reply.flags |= t->is_cut ? PST_HTTP_CUT : 0;
-    reply.flags |= facts.has_sent ? PST_HTTP_MAY_BE_SENT : 0;
+    reply.flags |= facts.has_sent || t->was_sent ? PST_HTTP_MAY_BE_SENT : 0;
     if (is_transport_failure(rc) && !t->is_refused) {
         reply.failed_at = slot ? pst_outcome_stage(&facts) : 0;
         reply.flags |= pst_outcome_is_untrusted(&facts) ? PST_HTTP_UNTRUSTED : 0;

@@ -193,6 +193,7 @@ struct pst_transfer {
     uint64_t n_read;
     int asks_first; /* with Expect: 100-continue */
     int saw_continue;
+    int was_sent;      /* whole, by a try before this one */
     int is_second_try; /* over a new connection: the kept one was closed */
 
     /* Receiving. */
@@ -323,6 +324,8 @@ void pst_receive_placed(struct pst_transfer *t, size_t len);
 int pst_receive_resume(struct pst_transfer *t);
 
 /* ---- finish.c ---- */
+/* Whether the whole request may have reached the server, by this try. It is with libcurl still. */
+int pst_finish_has_sent(const struct pst_transfer *t);
 /* End a transfer: take it from libcurl, call done, free it. `code` is what libcurl made of it; `rc` is
  * PST_OK, or why we end it, with `problem` in words or NULL. */
 void pst_finish(struct pst_transfer *t, CURLcode code, pst_rc rc, const char *problem);

@@ -42,6 +42,7 @@ int pst_send_seek(void *arg, curl_off_t offset, int origin)
     if (origin != SEEK_SET || offset < 0 || (uint64_t)offset > t->body_bytes)
         return CURL_SEEKFUNC_FAIL;
     size_t left = (size_t)offset;
+    t->was_sent |= t->n_read == t->body_bytes;
     pst_send_rewind(t);
     t->n_read = (uint64_t)offset;
     for (; left > 0; t->at_span++) {

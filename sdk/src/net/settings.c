@@ -42,7 +42,7 @@ static const char *environment(const char *small, const char *capital)
 static char *choose_proxy(pst_str given, const char *small, const char *capital, int is_off)
 {
     const char *value = "";
-    if (given.len > 0)
+    if (!is_off && given.len > 0)
         return strndup(given.ptr, given.len);
     if (!is_off)
         value = environment(small, capital);
@@ -184,11 +184,11 @@ int pst_settings_apply(const struct pst_net_settings *s, int is_https, CURL *eas
     SET(PROXY, pst_settings_proxy(s, is_https));
     SET(NOPROXY, s->no_proxy);
     SET(UNIX_SOCKET_PATH, s->unix_socket);
+    SET(PROXY_CAINFO, s->ca_file); /* a proxy may speak TLS for either */
+    SET(PROXY_CAPATH, s->ca_dir);
     if (is_https) {
         SET(CAINFO, s->ca_file);
         SET(CAPATH, s->ca_dir);
-        SET(PROXY_CAINFO, s->ca_file);
-        SET(PROXY_CAPATH, s->ca_dir);
         SET(CA_CACHE_TIMEOUT, CA_CACHE_S);
         SET(SSLCERT, s->client_cert);
         SET(SSLKEY, s->client_key ? s->client_key : s->client_cert);

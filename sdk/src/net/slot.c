@@ -256,6 +256,7 @@ int pst_slot_retry(struct pst_transfer *t, CURLcode code)
         t->first_byte_ns != 0 || t->is_second_try || t->rc != PST_OK || !is_kept(slot))
         return 0;
     t->is_second_try = 1;
+    t->was_sent = pst_finish_has_sent(t);
     pst_send_rewind(t);
     pst_slot_stop(slot);
     if (!was_wire)

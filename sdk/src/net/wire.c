@@ -320,7 +320,7 @@ void pst_wire_serve(struct pst_slot *slot)
     wire->may_read |= is_lost;
     switch (pst_wire_read(slot, &code)) {
     case PST_WIRE_WAIT:
-        if (is_lost && !t->is_paused)
+        if (is_lost && !t->is_paused && !wire->is_hot) /* else there is more to read */
             finish(slot, CURLE_SEND_ERROR);
         break;
     case PST_WIRE_COMPLETE:

@@ -195,13 +195,17 @@ static int read_chunk_size(struct pst_wire *wire, CURLcode *code)
     return 1;
 }
 
-static int read_break(struct pst_wire *wire, CURLcode *code)
+static int read_break(struct pst_slot *slot, CURLcode *code)
 {
+    struct pst_wire *wire = slot->wire;
     size_t len;
     const char *line = next_line(wire, &len);
     if (!line)
         return 0;
-    if (!ends_in_cr(line, len) || (wire->expects == PST_WIRE_CHUNK_BREAK && len != 1)) {
+    /* Trailers count as the head does: they could go on for ever else. */
+    slot->head.n_bytes += wire->expects == PST_WIRE_TRAILER ? len : 0;
+    if (!ends_in_cr(line, len) || slot->head.n_bytes > PST_HEAD_MAX_BYTES ||
+        (wire->expects == PST_WIRE_CHUNK_BREAK && len != 1)) {
         *code = CURLE_RECV_ERROR;
         return 0;
     }
@@ -267,7 +271,7 @@ static int parse(struct pst_slot *slot, CURLcode *code)
             break;
         case PST_WIRE_CHUNK_BREAK:
         case PST_WIRE_TRAILER:
-            goes_on = read_break(wire, code);
+            goes_on = read_break(slot, code);
             break;
         case PST_WIRE_END:
             break;
@@ -313,6 +317,9 @@ static long fill(struct pst_slot *slot)
     const long n = pst_wire_receive(slot, wire->in + wire->in_len, room);
     if (n > 0)
         wire->in_len += (size_t)n;
+    /* A part of a line is enough: the server has begun to answer, so nothing is sent again. */
+    if (n > 0 && slot->transfer->first_byte_ns == 0)
+        slot->transfer->first_byte_ns = pst_net_now_ns();
     return n;
 }
 
