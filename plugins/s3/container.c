@@ -93,7 +93,7 @@ static pst_rc begin(pst_backend *store, pst_op *op, const char *method,
         return rc;
     s3_request_init(request, store, op, method, pst_str_of(NULL, 0));
     request->bucket = name;
-    request->flags = S3_CHANGES;
+    request->flags = S3_CHANGES | S3_ONCE; /* a second one fails for the work of the first */
     return PST_OK;
 }
 

@@ -2,9 +2,14 @@
  *
  * A conditional write must not be repeated blindly: the second attempt would find the work of the first
  * and report a conflict with ourselves. So the object is looked at, and compared with what we wrote:
- * size, then the etag or a checksum where those are known, else the MD5 of our bytes where the etag has
- * the form of one (most stores, unless they encrypt; an etag that is no MD5 then says nothing). The MD5
- * is made on the host's pool and only in this rare case.
+ * size, then the etag where it is known, a checksum that both sides have, and the MD5 of our bytes where
+ * the etag has the form of one. An etag that fits is ours. One that does not says nothing: stores that
+ * encrypt make etags of the same form that are no MD5 of anything. The MD5 is made on the host's pool and
+ * only in this rare case.
+ *
+ * A look that finds nothing of ours is no proof that nothing will come: the request may be under way
+ * still. So the error stays MAYBE_APPLIED, and the host is told that it may try again (REPEATABLE). An
+ * attempt after that one, and no other, takes a refusal for a possible echo and looks again.
  *
  * Another writer of the very same bytes cannot be told apart from us; the key then holds what was to be
  * written. */
@@ -20,7 +25,7 @@ int s3_look_is_due(const pst_op *op, pst_rc rc)
 {
     if (op->err->flags & PST_ERR_MAYBE_APPLIED)
         return rc != PST_E_CANCELLED;
-    return op->attempt > 1 && (rc == PST_E_PRECONDITION || rc == PST_E_EXISTS);
+    return (op->flags & PST_OP_REPEATABLE) && (rc == PST_E_PRECONDITION || rc == PST_E_EXISTS);
 }
 
 static struct s3_look *look_of(pst_op *op)
@@ -64,7 +69,7 @@ static void compare_md5(void *arg)
         is_same &= look->now.etag.ptr[1 + 2 * i] == digits[md5[i] >> 4] &&
                    look->now.etag.ptr[2 + 2 * i] == digits[md5[i] & 15];
     }
-    end(op, is_same ? S3_LOOK_OURS : S3_LOOK_OTHER);
+    end(op, is_same ? S3_LOOK_OURS : S3_LOOK_UNCLEAR);
 }
 
 /* A checksum that both sides know decides: returns 1 and the verdict. */
@@ -100,8 +105,8 @@ static void on_head(struct s3_request *request, pst_rc rc, const pst_http_reply 
     s3_put_take(op, reply, size, &look->now);
     if (look->size != PST_UNKNOWN && size != look->size) {
         end(op, S3_LOOK_OTHER);
-    } else if (look->etag.len > 0) {
-        end(op, s3_str_eq(look->etag, look->now.etag) ? S3_LOOK_OURS : S3_LOOK_OTHER);
+    } else if (look->etag.len > 0 && s3_str_eq(look->etag, look->now.etag)) {
+        end(op, S3_LOOK_OURS);
     } else if (compare_sums(look, &sums, &verdict)) {
         end(op, verdict);
     } else if (look->src && is_md5(look->now.etag)) {
@@ -121,6 +126,8 @@ void s3_look(struct s3_look *look, pst_backend *store, pst_op *op)
     look->saved = (pst_error)PST_ERROR_INIT;
     s3_error_copy(&look->saved, op->err);
     s3_request_init(request, store, op, "HEAD", look->key);
+    if (look->version.len > 0)
+        s3_request_param(request, "versionId", look->version);
     s3_request_header(request, "x-amz-checksum-mode", PST_STR("ENABLED"));
     s3_sse_c_headers(request, 0);
     request->done = on_head;

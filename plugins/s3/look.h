@@ -6,17 +6,17 @@
 
 enum s3_verdict {
     S3_LOOK_OURS,  /* the key holds what we wrote */
-    S3_LOOK_OTHER, /* ... something else */
+    S3_LOOK_OTHER, /* ... for certain something else, now */
     S3_LOOK_NOTHING,
     S3_LOOK_UNCLEAR /* it could not be found out */
 };
 
 /* Lives in memory of the operation until found() is called. All of `what` that is known is compared. */
 struct s3_look {
-    pst_str key;
-    uint64_t size;      /* what was written; PST_UNKNOWN: any */
-    pst_str etag;       /* ... the etag it must have; empty: not known */
-    const pst_iov *src; /* ... and the bytes: an etag may be their MD5. NULL: no */
+    pst_str key, version; /* version empty: what the key holds now */
+    uint64_t size;        /* what was written; PST_UNKNOWN: any */
+    pst_str etag;         /* ... the etag it must have; empty: not known */
+    const pst_iov *src;   /* ... and the bytes: an etag may be their MD5. NULL: no */
     size_t n_src;
     const pst_sum *sums; /* ... and their checksums */
     size_t sum_stride;

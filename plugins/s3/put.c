@@ -6,8 +6,8 @@
  *
  * Conditions (create-only, if-match) are only sent to a store that is known to obey them: probe.c finds
  * out first. And they are what makes a lost reply hard: see look.c. When the look shows that nothing of
- * ours is there the failure stands, without MAYBE_APPLIED, and the host may try again: should the lost
- * request still arrive, the next attempt meets it with 412 and looks again. */
+ * ours is there the host may try again: should the lost request still arrive, the next attempt meets it
+ * with 412 and looks again. */
 #include <string.h>
 
 #include "attr.h"
@@ -27,16 +27,18 @@ static void on_found(pst_op *op, const struct s3_look *look, const pst_put_resul
 {
     struct s3_call *call = s3_call_of(op);
     const struct put *put = call->state;
+    const pst_put_args *args = call->args;
     pst_put_result *result = call->result;
     pst_rc rc = put->rc;
+    int is_untouched = args->if_match.len > 0 && s3_str_eq(args->if_match, now->etag);
     if (look->verdict == S3_LOOK_OURS) {
         result->etag = now->etag;
         result->etag_strength = now->etag_strength;
         S3_SET(pst_put_result, result, version, now->version);
         result->size = put->size;
         rc = PST_OK;
-    } else if (look->verdict != S3_LOOK_UNCLEAR) {
-        op->err->flags &= ~PST_ERR_MAYBE_APPLIED;
+    } else if (look->verdict != S3_LOOK_UNCLEAR || is_untouched) {
+        op->flags |= PST_OP_REPEATABLE;
     }
     s3_complete(op, rc);
 }

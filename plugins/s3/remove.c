@@ -5,8 +5,9 @@
  * deleted one by one, a few side by side, and so is everything where the store does not know the
  * request. A key that is not there is OK.
  *
- * A DELETE with a condition whose reply was lost: an object that is not there any more was deleted, and
- * one with another etag was not ours to delete; one that still has the etag may be tried again. */
+ * A DELETE with a condition whose reply was lost: an object that is not there any more was deleted; one
+ * that still has the etag may be tried again. One with another etag was not ours to delete, if it is not
+ * what somebody wrote after we did. */
 #include <string.h>
 
 #include "attr.h"
@@ -80,14 +81,15 @@ static void end_one(pst_op *op, pst_rc rc)
 
 static void on_found(pst_op *op, const struct s3_look *look, const pst_put_result *now)
 {
-    (void)now;
     pst_rc rc = op->err->code;
-    if (look->verdict == S3_LOOK_NOTHING)
+    if (look->verdict == S3_LOOK_NOTHING) {
         rc = PST_OK;
-    else if (look->verdict == S3_LOOK_OTHER)
+    } else if (look->verdict == S3_LOOK_OURS) {
+        op->flags |= PST_OP_REPEATABLE;
+    } else if (now->etag.len > 0) {
         rc = s3_fail(op->err, PST_E_PRECONDITION, "the object's etag is another one");
-    else if (look->verdict == S3_LOOK_OURS)
-        op->err->flags &= ~PST_ERR_MAYBE_APPLIED;
+        op->err->flags = PST_ERR_MAYBE_APPLIED; /* it may have come after ours was deleted */
+    }
     end_one(op, rc);
 }
 
@@ -100,6 +102,7 @@ static void on_one(struct s3_request *request, pst_rc rc, const pst_http_reply *
     if (rc != PST_OK && if_match_of(args).len > 0 && s3_look_is_due(op, rc)) {
         op->err->code = rc;
         r->look.key = args->keys[0];
+        r->look.version = version_of(args, 0);
         r->look.size = PST_UNKNOWN;
         r->look.etag = if_match_of(args);
         r->look.found = on_found;

@@ -21,6 +21,7 @@
 struct stat_state {
     pst_rc rc;        /* of the HEAD */
     int is_truncated; /* the page being parsed */
+    int is_another;   /* the object was replaced since the HEAD */
     uint32_t n, room;
     uint32_t number, marker;
     uint64_t size, offset; /* of the part */
@@ -55,6 +56,13 @@ static pst_rc add_part(struct stat_state *s)
     return PST_OK;
 }
 
+/* The etag of the attributes has no quotes. */
+static int is_same_etag(pst_str quoted, pst_str text)
+{
+    return quoted.len == 0 || s3_str_eq(quoted, text) ||
+           (quoted.len == text.len + 2 && s3_str_eq(pst_str_of(quoted.ptr + 1, text.len), text));
+}
+
 static int32_t on_element(void *ctx, const char *path, pst_str text)
 {
     static const char stem[] = "/ObjectParts/";
@@ -62,6 +70,10 @@ static int32_t on_element(void *ctx, const char *path, pst_str text)
     uint64_t value = 0;
     pst_rc rc = PST_OK;
     path = strchr(path, '/'); /* AWS's manual has two names for the root */
+    if (path && strcmp(path, "/ETag") == 0) {
+        const pst_attr *out = s3_call_of(s->op)->result;
+        s->is_another |= !is_same_etag(out->etag, text);
+    }
     if (!path || strncmp(path, stem, sizeof(stem) - 1) != 0)
         return PST_OK;
     path += sizeof(stem) - 1;
@@ -93,7 +105,7 @@ static pst_rc ask_for_parts(struct s3_request *request);
 static void give_parts(struct s3_request *request, const struct stat_state *s)
 {
     pst_attr *out = s3_call_of(request->op)->result;
-    if (s->n == 0 || s->offset != out->size)
+    if (s->n == 0 || s->is_another || s->offset != out->size)
         return;
     out->sums = s->sums;
     out->n_sums = s->n;
@@ -138,7 +150,7 @@ static pst_rc ask_for_parts(struct s3_request *request)
         version = out->version;
     if (version.len > 0)
         s3_request_param(request, "versionId", version);
-    s3_request_header(request, "x-amz-object-attributes", PST_STR("ObjectParts"));
+    s3_request_header(request, "x-amz-object-attributes", PST_STR("ETag,ObjectParts"));
     s3_request_headerf(request, "x-amz-max-parts", "%u", PARTS_PAGE_MAX);
     if (s->n > 0)
         s3_request_headerf(request, "x-amz-part-number-marker", "%u", s->n);

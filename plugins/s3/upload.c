@@ -159,6 +159,7 @@ pst_rc s3_upload_open(pst_backend *store, pst_op *op, const pst_put_args *args,
     call->go_on = go_on;
     s3_request_init(request, store, op, "POST", args->key);
     request->done = on_open;
+    request->flags = S3_ONCE; /* a second one would be an upload that nobody ends */
     s3_request_param(request, "uploads", PST_STR(""));
     rc = s3_attr_send(request, args->attr);
     if (rc != PST_OK)
@@ -252,7 +253,8 @@ static void on_part(struct s3_request *request, pst_rc rc, const pst_http_reply 
             rc = s3_fail(op->err, PST_E_DATA_LOSS, "the store gave no etag for the part");
         else if (!etag.ptr || !s3_upload_keep_part(upload, args->number, &part, etag))
             rc = s3_fail(op->err, PST_E_NO_MEMORY, "out of memory");
-    } else if (!reply || reply->status == 0) { /* it may arrive yet */
+    } else if (!reply || reply->status == 0 || reply->status >= 500) {
+        /* It may arrive yet, a gateway that gave up says nothing else. */
         pthread_mutex_lock(&upload->mutex);
         upload->locked.has_stray = 1;
         pthread_mutex_unlock(&upload->mutex);

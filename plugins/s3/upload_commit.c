@@ -9,7 +9,7 @@
  *
  * A lost reply is resolved by a look at the key (look.c). The etag of a multipart object is the MD5 of
  * the parts' MD5s and their number, which can be computed wherever the parts' etags have that form; it
- * is ours then beyond doubt. A commit that was ever in doubt stays so: the NoSuchUpload or 412 that
+ * is ours then beyond doubt; another one proves nothing, where the store encrypts. A commit that was ever in doubt stays so: the NoSuchUpload or 412 that
  * answers the next one may be the echo of the first. */
 #include <inttypes.h>
 #include <stdio.h>
@@ -147,9 +147,7 @@ static void on_found(pst_op *op, const struct s3_look *look, const pst_put_resul
     pst_rc rc = c->rc;
     if (look->verdict == S3_LOOK_OURS)
         rc = settle(op, c, now->etag, now->etag_strength, now->version, now->size);
-    else if (look->verdict != S3_LOOK_UNCLEAR && !is_upload_gone(rc))
-        op->err->flags &= ~PST_ERR_MAYBE_APPLIED; /* the upload is still there to be committed */
-    else
+    else /* it was not carried out yet, or somebody has written since */
         op->err->flags |= PST_ERR_MAYBE_APPLIED;
     s3_end(op, rc);
 }

@@ -511,6 +511,41 @@ static void test_retry__a_lost_reply_is_remembered_by_the_attempts_after_it(void
     pst_context_free(context);
 }
 
+static pst_rc lose_a_reply_and_look(pst_backend *b, pst_op *op, const pst_put_args *a,
+                                    pst_put_result *r)
+{
+    (void)b;
+    (void)a;
+    (void)r;
+    assert_int_equal(op->flags, op->attempt == 1 ? 0 : PST_OP_REPEATABLE);
+    op->flags |= PST_OP_REPEATABLE;
+    op->err->flags |= PST_ERR_RETRYABLE;
+    if (op->attempt == 1)
+        op->err->flags |= PST_ERR_MAYBE_APPLIED;
+    return PST_E_UNAVAILABLE;
+}
+
+/* 1. The plugin knows its own work: the condition may be tried again, and the doubt stays. */
+static void test_retry__plugin_that_looks_may_repeat_a_conditional_put(void **state)
+{
+    const pst_write_options options = {.struct_size = sizeof(options),
+                                       .flags = PST_WRITE_CREATE_ONLY};
+    const pst_call call = {.struct_size = sizeof(call), .max_attempts = 3};
+    pst_error err = PST_ERROR_INIT;
+    char bytes[] = "x";
+    const pst_iov src = {bytes, 1};
+    (void)state;
+    puppet.hooks.put = lose_a_reply_and_look;
+    pst_context *context = puppet_context(NULL);
+    pst_store *store = puppet_store(context, "puppet");
+    assert_int_equal(pst_put(store, object_key, &src, 1, &options, &call, NULL, &err),
+                     PST_E_UNAVAILABLE);
+    assert_int_equal(atomic_load(&puppet.n_submits), 3);
+    assert_true(err.flags & PST_ERR_MAYBE_APPLIED);
+    pst_store_free(store);
+    pst_context_free(context);
+}
+
 /* 5. A key whose status the plugin forgets counts as not deleted. */
 static pst_rc forget_second(pst_backend *b, pst_op *op, const pst_remove_args *a,
                             pst_remove_result *r)
@@ -555,6 +590,7 @@ int main(void)
         CONTRACT_TEST(test_retry__what_is_not_transient_is_not_repeated),
         CONTRACT_TEST(test_retry__more_than_five_minutes_are_not_waited_for),
         CONTRACT_TEST(test_retry__conditional_put_with_a_lost_reply_runs_once),
+        CONTRACT_TEST(test_retry__plugin_that_looks_may_repeat_a_conditional_put),
         CONTRACT_TEST(test_retry__a_lost_reply_is_remembered_by_the_attempts_after_it),
         CONTRACT_TEST(test_remove__forgotten_key_is_a_failure),
     };

@@ -4,12 +4,14 @@ static char abc[] = "abc";
 static const pst_iov src = {abc, 3};
 #define MD5_OF_ABC "\"900150983cd24fb0d6963f7d28e17f72\""
 
+/* `flags`: what the attempt before left in the operation's. */
 static pst_rc run_put(struct trial *t, pst_put_args *args, const pst_attr *attr,
-                      pst_put_result *result, uint32_t attempt)
+                      pst_put_result *result, uint32_t flags)
 {
     static const pst_attr none = {.struct_size = sizeof(none)};
     pst_op *op = trial_op(t);
-    op->attempt = attempt;
+    op->attempt = 2;
+    op->flags = flags;
     args->struct_size = sizeof(*args);
     args->key = fake_str("k");
     args->src = &src;
@@ -36,7 +38,7 @@ static void test_put__sends_attributes_tags_and_the_options_of_the_store(void **
     pst_put_result result;
     (void)state;
     fake_answer(&t->fake, 200, "etag: \"e\"\nx-amz-version-id: v1", NULL);
-    assert_int_equal(run_put(t, &args, &attr, &result, 1), PST_OK);
+    assert_int_equal(run_put(t, &args, &attr, &result, 0), PST_OK);
     assert_string_equal(asked(t, 0), "PUT /bucket/k");
     assert_string_equal(sent(t, 0)->body, "abc");
     assert_string_equal(fake_header(sent(t, 0), "content-type"), "text/plain");
@@ -67,10 +69,10 @@ static void test_put__refuses_what_no_header_can_carry(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         const pst_attr attr = {.struct_size = sizeof(attr), .user_meta = &bad[i], .n_user_meta = 1};
-        assert_int_equal(run_put(t, &args, &attr, &result, 1), PST_E_INVALID);
+        assert_int_equal(run_put(t, &args, &attr, &result, 0), PST_E_INVALID);
     }
     const pst_attr attr = {.struct_size = sizeof(attr), .content_type = PST_STR("a\r\nb: c")};
-    assert_int_equal(run_put(t, &args, &attr, &result, 1), PST_E_INVALID);
+    assert_int_equal(run_put(t, &args, &attr, &result, 0), PST_E_INVALID);
     assert_int_equal(t->fake.n_sent, 0);
     trial_finish(t);
 }
@@ -87,7 +89,7 @@ static void test_put__sends_one_checksum_and_signs_what_the_host_computed(void *
     pst_put_result result;
     (void)state;
     fake_answer(&t->fake, 200, "etag: \"e\"", NULL);
-    assert_int_equal(run_put(t, &args, NULL, &result, 1), PST_OK);
+    assert_int_equal(run_put(t, &args, NULL, &result, 0), PST_OK);
     assert_string_equal(fake_header(sent(t, 0), "x-amz-checksum-crc32c"), "Nks/tw==");
     assert_string_equal(fake_header(sent(t, 0), "x-amz-checksum-sha256"), "");
     assert_string_equal(fake_header(sent(t, 0), "content-md5"), "AQAAAAAAAAAAAAAAAAAAAA==");
@@ -102,14 +104,14 @@ static void test_put__conditions_are_headers_and_failures_have_their_codes(void 
     pst_put_result result;
     (void)state;
     fake_answer(&t->fake, 412, NULL, ERROR_XML("PreconditionFailed"));
-    assert_int_equal(run_put(t, &args, NULL, &result, 1), PST_E_EXISTS);
+    assert_int_equal(run_put(t, &args, NULL, &result, 0), PST_E_EXISTS);
     assert_string_equal(fake_header(sent(t, 0), "if-none-match"), "*");
     args = (pst_put_args){.if_match = PST_STR("\"e\"")};
     fake_answer(&t->fake, 412, NULL, ERROR_XML("PreconditionFailed"));
-    assert_int_equal(run_put(t, &args, NULL, &result, 1), PST_E_PRECONDITION);
+    assert_int_equal(run_put(t, &args, NULL, &result, 0), PST_E_PRECONDITION);
     assert_string_equal(fake_header(sent(t, 1), "if-match"), "\"e\"");
     fake_answer(&t->fake, 409, NULL, ERROR_XML("ConditionalRequestConflict"));
-    assert_int_equal(run_put(t, &args, NULL, &result, 1), PST_E_UNAVAILABLE);
+    assert_int_equal(run_put(t, &args, NULL, &result, 0), PST_E_UNAVAILABLE);
     assert_int_equal(t->op.err.flags, PST_ERR_RETRYABLE);
     trial_finish(t);
 }
@@ -122,7 +124,7 @@ static void test_put__conditional_whose_reply_was_lost_finds_its_own_work(void *
     (void)state;
     answer_cut(t);
     fake_answer(&t->fake, 200, "content-length: 3\netag: " MD5_OF_ABC, NULL);
-    assert_int_equal(run_put(t, &args, NULL, &result, 1), PST_OK);
+    assert_int_equal(run_put(t, &args, NULL, &result, 0), PST_OK);
     assert_string_equal(asked(t, 1), "HEAD /bucket/k");
     assert_text(result.etag, MD5_OF_ABC);
     assert_int_equal(result.size, 3);
@@ -134,11 +136,12 @@ static void test_put__conditional_whose_reply_was_lost_knows_what_is_not_its_wor
     static const struct {
         uint32_t status;
         const char *headers;
-        int is_clear;
+        int is_repeatable;
     } looks[] = {
-        {404, NULL, 1},                                   /* never arrived */
+        {404, NULL, 1},                                   /* not there yet */
         {200, "content-length: 4\netag: " MD5_OF_ABC, 1}, /* another size */
-        {200, "content-length: 3\netag: \"00000000000000000000000000000000\"", 1},
+        /* An etag of the form of an MD5 that is none, as stores make that encrypt. */
+        {200, "content-length: 3\netag: \"00000000000000000000000000000000\"", 0},
         {200, "content-length: 3\netag: \"opaque\"", 0}, /* who knows */
         {503, NULL, 0},
     };
@@ -149,14 +152,40 @@ static void test_put__conditional_whose_reply_was_lost_knows_what_is_not_its_wor
         pst_put_result result;
         answer_cut(t);
         fake_answer(&t->fake, looks[i].status, looks[i].headers, NULL);
-        assert_int_equal(run_put(t, &args, NULL, &result, 1), PST_E_UNAVAILABLE);
-        assert_int_equal(t->op.err.flags,
-                         PST_ERR_RETRYABLE | (looks[i].is_clear ? 0 : PST_ERR_MAYBE_APPLIED));
+        assert_int_equal(run_put(t, &args, NULL, &result, 0), PST_E_UNAVAILABLE);
+        assert_int_equal(t->op.err.flags, PST_ERR_RETRYABLE | PST_ERR_MAYBE_APPLIED);
+        assert_int_equal(t->op.op.flags, looks[i].is_repeatable ? PST_OP_REPEATABLE : 0);
         trial_finish(t);
     }
 }
 
-static void test_put__refusal_of_a_second_attempt_may_be_the_echo_of_the_first(void **state)
+static void test_put__replacement_that_left_the_old_object_there_may_be_tried_again(void **state)
+{
+    struct trial *t = trial_start(OPTIONS("conditional_writes=trust"));
+    pst_put_args args = {.if_match = PST_STR("\"old\"")};
+    pst_put_result result;
+    (void)state;
+    answer_cut(t);
+    fake_answer(&t->fake, 200, "content-length: 3\netag: \"old\"", NULL);
+    assert_int_equal(run_put(t, &args, NULL, &result, 0), PST_E_UNAVAILABLE);
+    assert_int_equal(t->op.op.flags, PST_OP_REPEATABLE);
+    trial_finish(t);
+}
+
+static void test_put__refusal_after_no_lost_reply_is_a_conflict(void **state)
+{
+    struct trial *t = trial_start(OPTIONS("conditional_writes=trust"));
+    pst_put_args args = {.flags = PST_PUT_CREATE_ONLY};
+    pst_put_result result;
+    (void)state;
+    /* Attempt 2, and the first was throttled: another writer has made it, be it of the same bytes. */
+    fake_answer(&t->fake, 412, NULL, ERROR_XML("PreconditionFailed"));
+    assert_int_equal(run_put(t, &args, NULL, &result, 0), PST_E_EXISTS);
+    assert_int_equal(t->fake.n_sent, 1);
+    trial_finish(t);
+}
+
+static void test_put__refusal_after_a_lost_reply_may_be_its_echo(void **state)
 {
     struct trial *t = trial_start(OPTIONS("conditional_writes=trust"));
     pst_put_args args = {.flags = PST_PUT_CREATE_ONLY};
@@ -164,10 +193,10 @@ static void test_put__refusal_of_a_second_attempt_may_be_the_echo_of_the_first(v
     (void)state;
     fake_answer(&t->fake, 412, NULL, ERROR_XML("PreconditionFailed"));
     fake_answer(&t->fake, 200, "content-length: 3\netag: " MD5_OF_ABC, NULL);
-    assert_int_equal(run_put(t, &args, NULL, &result, 2), PST_OK);
+    assert_int_equal(run_put(t, &args, NULL, &result, PST_OP_REPEATABLE), PST_OK);
     fake_answer(&t->fake, 412, NULL, ERROR_XML("PreconditionFailed"));
     fake_answer(&t->fake, 200, "content-length: 9\netag: \"x\"", NULL);
-    assert_int_equal(run_put(t, &args, NULL, &result, 2), PST_E_EXISTS);
+    assert_int_equal(run_put(t, &args, NULL, &result, PST_OP_REPEATABLE), PST_E_EXISTS);
     trial_finish(t);
 }
 
@@ -178,7 +207,7 @@ static void test_put__without_condition_leaves_a_lost_reply_to_the_host(void **s
     pst_put_result result;
     (void)state;
     answer_cut(t);
-    assert_int_equal(run_put(t, &args, NULL, &result, 1), PST_E_UNAVAILABLE);
+    assert_int_equal(run_put(t, &args, NULL, &result, 0), PST_E_UNAVAILABLE);
     assert_int_equal(t->op.err.flags, PST_ERR_RETRYABLE | PST_ERR_MAYBE_APPLIED);
     assert_int_equal(t->fake.n_sent, 1);
     trial_finish(t);
@@ -193,7 +222,9 @@ int main(void)
         cmocka_unit_test(test_put__conditions_are_headers_and_failures_have_their_codes),
         cmocka_unit_test(test_put__conditional_whose_reply_was_lost_finds_its_own_work),
         cmocka_unit_test(test_put__conditional_whose_reply_was_lost_knows_what_is_not_its_work),
-        cmocka_unit_test(test_put__refusal_of_a_second_attempt_may_be_the_echo_of_the_first),
+        cmocka_unit_test(test_put__replacement_that_left_the_old_object_there_may_be_tried_again),
+        cmocka_unit_test(test_put__refusal_after_no_lost_reply_is_a_conflict),
+        cmocka_unit_test(test_put__refusal_after_a_lost_reply_may_be_its_echo),
         cmocka_unit_test(test_put__without_condition_leaves_a_lost_reply_to_the_host),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

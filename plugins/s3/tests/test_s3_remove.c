@@ -180,22 +180,26 @@ static void test_remove__conditional_whose_reply_was_lost_looks(void **state)
         uint32_t status;
         const char *headers;
         pst_rc rc;
+        uint32_t flags; /* of the operation */
     } looks[] = {
-        {404, NULL, PST_OK},
-        {200, "etag: \"e\"", PST_E_UNAVAILABLE},
-        {200, "etag: \"f\"", PST_E_PRECONDITION},
+        {404, NULL, PST_OK, 0},
+        {200, "etag: \"e\"", PST_E_UNAVAILABLE, PST_OP_REPEATABLE},
+        {200, "etag: \"f\"", PST_E_PRECONDITION, 0},
+        {503, NULL, PST_E_UNAVAILABLE, 0},
     };
-    const pst_str keys[] = {PST_STR("a")};
+    const pst_str keys[] = {PST_STR("a")}, versions[] = {PST_STR("v1")};
     (void)state;
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 4; i++) {
         struct trial *t = trial_start(OPTIONS("conditional_writes=trust"));
-        struct removing r = {.args = {.if_match = PST_STR("\"e\"")}};
+        struct removing r = {.args = {.if_match = PST_STR("\"e\""), .versions = versions}};
         answer_cut(t);
         fake_answer(&t->fake, looks[i].status, looks[i].headers, NULL);
         assert_int_equal(run_remove(t, &r, keys, 1), looks[i].rc);
         assert_string_equal(fake_header(sent(t, 0), "if-match"), "\"e\"");
         assert_int_equal(r.status[0], looks[i].rc);
-        assert_true(i == 0 || !(t->op.err.flags & PST_ERR_MAYBE_APPLIED));
+        assert_string_equal(asked(t, 1), "HEAD /bucket/a?versionId=v1");
+        assert_true(i == 0 || (t->op.err.flags & PST_ERR_MAYBE_APPLIED));
+        assert_int_equal(t->op.op.flags, looks[i].flags);
         trial_finish(t);
     }
 }

@@ -115,6 +115,15 @@ static void test_stat__parts_that_do_not_add_up_are_no_checksums(void **state)
     fake_answer(&t->fake, 200, NULL, PARTS(PART("1", "10")));
     assert_int_equal(run_stat(t, PST_STAT_SUMS, &a), PST_OK);
     assert_int_equal(a.n_sums, 0);
+    for (int i = 0; i < 2; i++) { /* of what has replaced the object meanwhile */
+        fake_answer(&t->fake, 200,
+                    "content-length: 10\netag: \"a-1\"\nx-amz-checksum-crc32c: yZRlqg==-1", NULL);
+        fake_answer(&t->fake, 200, NULL,
+                    i == 0 ? PARTS("<IsTruncated>false</IsTruncated>" PART("1", "10"))
+                           : PARTS("</ObjectParts><ETag>b-1</ETag><ObjectParts>" PART("1", "10")));
+        assert_int_equal(run_stat(t, PST_STAT_SUMS, &a), PST_OK);
+        assert_int_equal(a.n_sums, i == 0 ? 1 : 0);
+    }
     fake_answer(&t->fake, 200, head, NULL);
     fake_answer(&t->fake, 405, NULL, ERROR_XML("MethodNotAllowed"));
     assert_int_equal(run_stat(t, PST_STAT_SUMS, &a), PST_OK);

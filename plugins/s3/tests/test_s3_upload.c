@@ -146,9 +146,9 @@ static void test_upload__error_document_under_200_fails_the_commit(void **state)
     fake_answer(&t->fake, 200, NULL, ERROR_XML("InvalidPart"));
     assert_int_equal(run_commit(t, upload, 1, 3, &result), PST_E_DATA_LOSS);
     fake_answer(&t->fake, 200, NULL, "   " ERROR_XML("InternalError"));
-    fake_answer(&t->fake, 404, NULL, NULL); /* the look: not there */
+    fake_answer(&t->fake, 404, NULL, NULL); /* the look: not there, yet */
     assert_int_equal(run_commit(t, upload, 1, 3, &result), PST_E_UNAVAILABLE);
-    assert_int_equal(t->op.err.flags, PST_ERR_RETRYABLE);
+    assert_int_equal(t->op.err.flags, PST_ERR_RETRYABLE | PST_ERR_MAYBE_APPLIED);
     assert_string_equal(asked(t, 4), "HEAD /bucket/k");
     finish(t, upload);
 }
@@ -170,6 +170,55 @@ static void test_upload__commit_whose_reply_was_lost_is_recognised_by_its_etag(v
     assert_int_equal(run_commit(t, upload, 2, 6, &result), PST_OK);
     assert_text(result.etag, MD5_OF_BOTH);
     assert_int_equal(result.size, 6);
+    finish(t, upload);
+}
+
+static void test_upload__etag_that_is_no_md5_is_no_proof_against_a_lost_commit(void **state)
+{
+    struct trial *t = trial_start(NULL);
+    const pst_sum sum = {
+        .algorithm = PST_SUM_CRC32C, .length = 4, .bytes = {0x36, 0x4b, 0x3f, 0xb7}};
+    pst_put_result result;
+    (void)state;
+    pst_upload *upload = open_upload(t, 0, none());
+    send_part(t, upload, 0);
+    answer_cut(t);
+    fake_answer(&t->fake, 503, NULL, NULL);
+    assert_int_equal(run_commit(t, upload, 1, 3, &result), PST_E_UNAVAILABLE);
+    fake_answer(&t->fake, 404, NULL, ERROR_XML("NoSuchUpload"));
+    fake_answer(&t->fake, 200, "content-length: 3\netag: \"00000000000000000000000000000000-1\"",
+                NULL);
+    assert_int_equal(run_commit(t, upload, 1, 3, &result), PST_E_NOT_FOUND);
+    assert_true(t->op.err.flags & PST_ERR_MAYBE_APPLIED);
+    /* Where there is a checksum beside it, that decides. */
+    pst_op *op = trial_op(t);
+    const pst_commit_args args = {.struct_size = sizeof(args),
+                                  .size = 3,
+                                  .n_parts = 1,
+                                  .sums = &sum,
+                                  .n_sums = 1,
+                                  .sum_stride = sizeof(sum)};
+    fake_answer(&t->fake, 404, NULL, ERROR_XML("NoSuchUpload"));
+    fake_answer(&t->fake, 200,
+                "content-length: 3\netag: \"00000000000000000000000000000000-1\"\n"
+                "x-amz-checksum-crc32c: Nks/tw==",
+                NULL);
+    result = (pst_put_result){.struct_size = sizeof(result)};
+    assert_int_equal(fake_run(&t->op, ops_of(t)->upload_commit(upload, op, &args, &result)),
+                     PST_OK);
+    finish(t, upload);
+}
+
+static void test_upload__refused_condition_under_200_is_exists(void **state)
+{
+    struct trial *t = trial_start(OPTIONS("conditional_writes=trust"));
+    pst_put_result result;
+    (void)state;
+    pst_upload *upload = open_upload(t, PST_PUT_CREATE_ONLY, none());
+    assert_true(sent(t, 0)->request.flags & PST_HTTP_NO_REUSE); /* never opened twice */
+    send_part(t, upload, 0);
+    fake_answer(&t->fake, 200, NULL, ERROR_XML("PreconditionFailed"));
+    assert_int_equal(run_commit(t, upload, 1, 3, &result), PST_E_EXISTS);
     finish(t, upload);
 }
 
@@ -220,7 +269,7 @@ static void test_upload__abort_is_repeated_while_a_part_may_still_arrive(void **
     pst_put_result result;
     (void)state;
     pst_upload *upload = open_upload(t, 0, none());
-    answer_cut(t);
+    fake_answer(&t->fake, 504, NULL, NULL); /* the gateway went, the part is on its way */
     assert_int_equal(run_part(t, upload, 0), PST_E_UNAVAILABLE);
     fake_answer(&t->fake, 204, NULL, NULL);
     fake_answer(&t->fake, 204, NULL, NULL);
@@ -279,6 +328,8 @@ int main(void)
         cmocka_unit_test(test_upload__commit_refuses_what_does_not_add_up),
         cmocka_unit_test(test_upload__error_document_under_200_fails_the_commit),
         cmocka_unit_test(test_upload__commit_whose_reply_was_lost_is_recognised_by_its_etag),
+        cmocka_unit_test(test_upload__etag_that_is_no_md5_is_no_proof_against_a_lost_commit),
+        cmocka_unit_test(test_upload__refused_condition_under_200_is_exists),
         cmocka_unit_test(test_upload__without_doubt_no_such_upload_is_just_that),
         cmocka_unit_test(test_upload__condition_stands_with_the_commit),
         cmocka_unit_test(test_upload__without_parts_is_an_empty_object),

@@ -29,6 +29,11 @@ typedef struct pst_backend pst_backend; /* yours: an open store */
 typedef struct pst_upload pst_upload;   /* yours: an object being written in parts */
 typedef struct pst_cursor pst_cursor;   /* yours: a listing under way */
 
+/* Out, in the flags of a conditional write that fails with PST_ERR_MAYBE_APPLIED: you have looked, and another
+ * attempt will know this one's work when it meets it, so it may be made. The attempts that follow find the
+ * flag set. */
+#define PST_OP_REPEATABLE 1u
+
 /* One attempt of one operation. Valid until it has completed and every cancel of it returned. */
 typedef struct pst_op {
     uint32_t struct_size, flags;

@@ -50,7 +50,7 @@ static uint64_t mix(uint64_t x) /* splitmix64, Vigna 2015 */
 /* May it run twice when the first may have reached the store? */
 static int is_repeatable(const struct pst_task *task)
 {
-    if (PST_FAULT(REPEAT_CONDITIONAL))
+    if (PST_FAULT(REPEAT_CONDITIONAL) || (task->op.flags & PST_OP_REPEATABLE))
         return 1;
     switch (task->slot) {
     case PST_SLOT_PUT:
@@ -149,6 +149,7 @@ void pst_retry_submit(struct pst_task *task, uint32_t max_attempts, uint64_t dea
     task->retry_until_ns = deadline_ns;
     task->op.deadline_ns = deadline_ns;
     task->op.attempt = 1;
+    task->op.flags = 0;
     task->lost = 0;
     task->op.max_attempts = max_attempts ? max_attempts : task->port->core->config.max_attempts;
     pst_task_submit(task);
