@@ -110,6 +110,11 @@ static int misbehave(struct conn *c, void *arg)
         for (int i = 0; i < 70; i++)
             conn_printf(c, "X-%d: %04000d\r\n", i, i);
         conn_printf(c, "\r\n");
+    } else if (strstr(c->head, " /trailers")) {
+        conn_printf(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n");
+        for (int i = 0; i < 70; i++)
+            conn_printf(c, "X-%d: %04000d\r\n", i, i);
+        conn_printf(c, "\r\n");
     } else if (strstr(c->head, " /some-lines")) {
         conn_printf(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n");
         for (int i = 0; i < 60; i++)
@@ -178,6 +183,7 @@ static void test_reply__with_a_head_too_long_or_two_lengths_fails(void **state)
     expect_failure("/many-lines", PST_HTTP_AT_HEAD, "head of the reply is too long");
     expect_failure("/wide-line", PST_HTTP_AT_HEAD, "head of the reply is too long");
     expect_failure("/two-lengths", PST_HTTP_AT_HEAD, "no valid content-length");
+    expect_failure("/trailers", PST_HTTP_AT_BODY, "");
     run_at(url_of(server_port(server), "/some-lines"), &call);
     assert_int_equal(call.rc, PST_OK);
     call_fini(&call);

@@ -92,6 +92,11 @@ static void test_proxy__of_the_environment_is_used_unless_told_otherwise(void **
     assert_int_equal(n_asked, 1);
     run(&straight, url_of(server_port(server), "/"), &call);
     run(&excepted, url_of(server_port(server), "/"), &call);
+    const char *const proxy_url = url_of(server_port(proxy), "");
+    const pst_http_config never = {.struct_size = sizeof(never),
+                                   .flags = PST_HTTP_NO_PROXY,
+                                   .proxy = pst_str_of(proxy_url, strlen(proxy_url))};
+    run(&never, url_of(server_port(server), "/"), &call);
     setenv("no_proxy", "127.0.0.1", 1);
     run(&plain, url_of(server_port(server), "/"), &call);
     unsetenv("no_proxy");

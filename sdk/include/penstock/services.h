@@ -20,7 +20,9 @@ extern "C" {
  * and proxy replies. A kept-alive connection that turns out to be closed before a byte of the reply
  * came is the one exception: the request is sent again over another.
  * Callbacks run on a thread of the service, one at a time for a request; they must not block, and may
- * call anything of the host and of http/1. None of them runs before send has returned. */
+ * call anything of the host and of http/1. None runs inside send; on another thread they may, done
+ * included, before the caller of send goes on: all that they need is in place before the call, and what
+ * done ends is not touched after it. */
 
 typedef struct pst_http_client pst_http_client; /* settings, caps and figures of one store */
 
@@ -106,7 +108,7 @@ typedef struct pst_http_request { /* all but the memory of body and dst is copie
     int32_t (*accept)(void *ctx, const pst_http_head *head, pst_http_grant *grant);
     /* Exactly once for each send that answered PENDING. rc: PST_OK for a complete reply of whatever
      * status; UNAVAILABLE (name, connect, TLS, cut, stall: see failed_at), DEADLINE, CANCELLED,
-     * DATA_LOSS (more bytes than were announced, or than body_max), or what accept answered. */
+     * DATA_LOSS (a longer body than memory was granted for, or than body_max), or what accept answered. */
     void (*done)(void *ctx, pst_rc rc, const pst_http_reply *reply);
 } pst_http_request;
 

@@ -98,6 +98,11 @@ size_t pst_receive_header(char *line, size_t size, size_t n, void *arg)
             collect(t, PST_RECEIVE_REJECT, REJECT_KEEP);
             return len;
         }
+        if (t->mode != PST_RECEIVE_NONE) { /* after a 417, of which nothing counts now */
+            pst_dynbuf_fini(&t->collected);
+            t->n_received = 0;
+            t->is_cut = 0;
+        }
         return ask_where(t) ? len : 0;
     case PST_HEAD_TOO_LONG:
         give_up(t, PST_E_UNAVAILABLE, "the head of the reply is too long");
