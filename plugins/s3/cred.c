@@ -264,7 +264,8 @@ pst_rc s3_cred_client(struct s3_cred_job *job, uint32_t flags, pst_http_client *
     const int is_direct = (flags & S3_CRED_DIRECT) != 0;
     const pst_http_config settings = {
         .struct_size = sizeof(settings),
-        .flags = is_direct ? PST_HTTP_NO_PROXY : 0,
+        .flags = (is_direct ? PST_HTTP_NO_PROXY : 0) |
+                 (config->is_libcurl_only ? PST_HTTP_LIBCURL : 0),
         .user_agent = PST_STR("s3/" S3_VERSION),
         .ca_file = s3_str(config->ca_file),
         .ca_dir = s3_str(config->ca_dir),

@@ -51,9 +51,14 @@ static int32_t log_enabled(const pst_host *host, uint32_t level)
 
 void net_host_open(struct net_host *h, uint32_t n_cores)
 {
+    net_host_open_with(h, n_cores, 0);
+}
+
+void net_host_open_with(struct net_host *h, uint32_t n_cores, uint32_t flags)
+{
     pst_error err = PST_ERROR_INIT;
     const struct pst_net_host nh = {
-        .host = &h->host, .n_cores = n_cores, .enter = enter, .leave = leave};
+        .host = &h->host, .n_cores = n_cores, .flags = flags, .enter = enter, .leave = leave};
     memset(h, 0, sizeof(*h));
     h->host.struct_size = sizeof(h->host);
     h->host.log = log_line;
@@ -70,12 +75,20 @@ void net_host_close(struct net_host *h)
     h->net->instance_free(h->instance);
 }
 
+int net_is_by_libcurl(void)
+{
+    return getenv("PST_TEST_LIBCURL") != NULL;
+}
+
 pst_http_client *net_client(struct net_host *h, const pst_http_config *config)
 {
     const pst_http_config plain = {.struct_size = sizeof(plain), .flags = PST_HTTP_NO_PROXY};
+    pst_http_config own = config ? *config : plain;
     pst_http_client *client = NULL;
     pst_error err = PST_ERROR_INIT;
-    if (h->http->client_new(&h->host, config ? config : &plain, &client, &err) != PST_OK)
+    if (net_is_by_libcurl())
+        own.flags |= PST_HTTP_LIBCURL;
+    if (h->http->client_new(&h->host, &own, &client, &err) != PST_OK)
         fail_msg("client_new: %s", err.message);
     return client;
 }

@@ -17,9 +17,12 @@ struct net_host {
 };
 
 void net_host_open(struct net_host *h, uint32_t n_cores);
+void net_host_open_with(struct net_host *h, uint32_t n_cores, uint32_t flags); /* PST_NET_* */
 /* Ends the threads; nothing may be under way for longer than a second. */
 void net_host_close(struct net_host *h);
 pst_http_client *net_client(struct net_host *h, const pst_http_config *config);
+/* This run is about the other way: every client is told PST_HTTP_LIBCURL. */
+int net_is_by_libcurl(void);
 
 /* enter() and leave() of the host above: whether this thread is between them. */
 int net_is_entered(void);

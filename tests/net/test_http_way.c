@@ -107,6 +107,51 @@ static void test_proxy__of_the_environment_is_used_unless_told_otherwise(void **
     server_stop(server);
 }
 
+static void test_proxy__one_that_is_given_is_not_used_with_no_proxy(void **state)
+{
+    unsigned n_asked = 0;
+    struct server *server = server_start(echo_head, NULL);
+    struct server *proxy = server_start(be_proxy, &n_asked);
+    const char *const proxy_url = url_of(server_port(proxy), "");
+    const pst_http_config config = {.struct_size = sizeof(config),
+                                    .flags = PST_HTTP_NO_PROXY,
+                                    .proxy = pst_str_of(proxy_url, strlen(proxy_url))};
+    struct call call;
+    (void)state;
+    run(&config, url_of(server_port(server), "/"), &call);
+    assert_int_equal(call.rc, PST_OK);
+    assert_int_equal(n_asked, 0);
+    server_stop(proxy);
+    server_stop(server);
+}
+
+static void test_environment__is_not_read_for_a_host_that_says_so(void **state)
+{
+    static const char *const names[] = {"http_proxy", "all_proxy", "ALL_PROXY"};
+    unsigned n_asked = 0;
+    struct server *server = server_start(echo_head, NULL);
+    struct server *proxy = server_start(be_proxy, &n_asked);
+    const pst_http_config plain = {.struct_size = sizeof(plain)};
+    struct net_host deaf;
+    struct call call;
+    (void)state;
+    net_host_open_with(&deaf, 1, PST_NET_NO_ENVIRONMENT);
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        setenv(names[i], url_of(server_port(proxy), ""), 1);
+    pst_http_client *client = net_client(&deaf, &plain);
+    call_init(&call, client, &deaf, "GET", url_of(server_port(server), "/"));
+    call_run(&call);
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        unsetenv(names[i]);
+    assert_int_equal(call.rc, PST_OK);
+    assert_int_equal(n_asked, 0);
+    call_fini(&call);
+    deaf.http->client_free(client);
+    net_host_close(&deaf);
+    server_stop(proxy);
+    server_stop(server);
+}
+
 static void test_proxy__tunnel_refused_fails_to_connect_and_tells_no_password(void **state)
 {
     unsigned n_asked = 0;
@@ -313,6 +358,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_proxy__for_http_gets_the_whole_url_byte_by_byte),
         cmocka_unit_test(test_proxy__of_the_environment_is_used_unless_told_otherwise),
+        cmocka_unit_test(test_proxy__one_that_is_given_is_not_used_with_no_proxy),
+        cmocka_unit_test(test_environment__is_not_read_for_a_host_that_says_so),
         cmocka_unit_test(test_proxy__tunnel_refused_fails_to_connect_and_tells_no_password),
         cmocka_unit_test(test_proxy__tunnel_is_dug_with_the_password_given),
         cmocka_unit_test_setup_teardown(test_unix_socket__replaces_the_address, scratch_setup,

@@ -249,6 +249,8 @@ static pst_rc build_core(const pst_context_options *config, struct pst_core **ou
         rc = pst_reactor_new(&core->reactor);
     if (rc == PST_OK)
         rc = pst_services_new(&core->host, &core->services, NULL);
+    if (rc == PST_OK && (config->flags & PST_CONTEXT_NO_ENVIRONMENT))
+        pst_services_ignore_environment(core->services);
     if (rc == PST_OK && config->credentials &&
         !(core->cred = pst_cred_new(config, core->reactor, &core->log)))
         rc = PST_E_NO_MEMORY;

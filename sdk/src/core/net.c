@@ -34,6 +34,7 @@
 
 struct pst_services {
     const pst_host *host;
+    uint32_t flags;      /* PST_NET_* for the instance */
     uint32_t generation; /* of fork: a parent's instance is nobody's here */
     pthread_mutex_t mutex;
     struct {
@@ -113,6 +114,7 @@ static pst_rc start_locked(pst_services *services, pst_error *err)
     const struct pst_net_host nh = {
         .host = services->host,
         .n_cores = pst_usable_cores(),
+        .flags = services->flags,
         .enter = pst_stack_enter_service,
         .leave = pst_stack_leave_service,
     };
@@ -158,6 +160,11 @@ pst_rc pst_services_new(const pst_host *host, pst_services **out, pst_error *err
     (*out)->generation = pst_fork_generation();
     pthread_mutex_init(&(*out)->mutex, NULL);
     return PST_OK;
+}
+
+void pst_services_ignore_environment(pst_services *services)
+{
+    services->flags |= PST_NET_NO_ENVIRONMENT;
 }
 
 const void *pst_services_find(pst_services *services, const char *name)

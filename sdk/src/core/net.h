@@ -5,6 +5,9 @@
 #include <penstock/plugins.h>
 #include <penstock/services.h>
 
+/* Read nothing from the environment: neither proxies nor certificates. Before anything is asked for. */
+void pst_services_ignore_environment(pst_services *services);
+
 /* Why the library cannot be used, "" as long as nothing has failed. It does not change once it is set. */
 const char *pst_services_failure(pst_services *services);
 

@@ -29,7 +29,8 @@ static pst_rc client_new(const pst_host *host, const pst_http_config *config, ps
     struct pst_http_client *client = calloc(1, sizeof(*client));
     if (!client)
         return pst_net_fail(err, PST_E_NO_MEMORY, "http/1: out of memory");
-    pst_rc rc = pst_net_settings_init(&client->settings, &copy, err);
+    pst_rc rc = pst_net_settings_init(&client->settings, &copy,
+                                      !(instance->nh.flags & PST_NET_NO_ENVIRONMENT), err);
     if (rc != PST_OK) {
         free(client);
         return rc;

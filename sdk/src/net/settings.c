@@ -3,7 +3,9 @@
  * Everything is decided once, when the client is made: libcurl would read the environment again for
  * every request. The names are those that curl and OpenSSL know: SSL_CERT_FILE and SSL_CERT_DIR;
  * http_proxy (in small letters only: HTTP_PROXY is what a CGI program gets from a client's header),
- * https_proxy, all_proxy and no_proxy in either case.
+ * https_proxy, all_proxy and no_proxy in either case. None is read for a host that says so, nor where the
+ * process runs with raised privileges; libcurl is always given a value, be it empty, so that it looks for
+ * none by itself.
  *
  * A CA file is given without a CA directory wherever there is a choice: only then does libcurl keep
  * the parsed certificates from one connection to the next.
@@ -31,38 +33,40 @@ static char *dup_or_null(pst_str s)
     return s.len > 0 ? strndup(s.ptr, s.len) : NULL;
 }
 
-static const char *environment(const char *small, const char *capital)
+/* "" where it is not set, or not to be read: a process with raised privileges obeys none. */
+static const char *environment(int reads_environment, const char *small, const char *capital)
 {
-    const char *value = getenv(small);
-    if (!value && capital)
-        value = getenv(capital);
+    const char *value = reads_environment ? secure_getenv(small) : NULL;
+    if (reads_environment && !value && capital)
+        value = secure_getenv(capital);
     return value ? value : "";
 }
 
-static char *choose_proxy(pst_str given, const char *small, const char *capital, int is_off)
+/* NO_PROXY goes before a proxy that is given. */
+static char *choose_proxy(const pst_http_config *config, int reads_environment, const char *small,
+                          const char *capital)
 {
-    const char *value = "";
-    if (!is_off && given.len > 0)
-        return strndup(given.ptr, given.len);
-    if (!is_off)
-        value = environment(small, capital);
-    if (!is_off && !*value)
-        value = environment("all_proxy", "ALL_PROXY");
-    return strdup(value);
+    if (config->flags & PST_HTTP_NO_PROXY)
+        return strdup("");
+    if (config->proxy.len > 0)
+        return strndup(config->proxy.ptr, config->proxy.len);
+    const char *value = environment(reads_environment, small, capital);
+    return strdup(*value ? value : environment(reads_environment, "all_proxy", "ALL_PROXY"));
 }
 
 /* Which certificates to trust: the configuration's, the environment's, libcurl's own. */
-static int choose_ca(struct pst_net_settings *s, const pst_http_config *config)
+static int choose_ca(struct pst_net_settings *s, const pst_http_config *config,
+                     int reads_environment)
 {
     const curl_version_info_data *version = curl_version_info(CURLVERSION_NOW);
-    const char *file = getenv("SSL_CERT_FILE");
-    const char *dir = getenv("SSL_CERT_DIR");
+    const char *file = environment(reads_environment, "SSL_CERT_FILE", NULL);
+    const char *dir = environment(reads_environment, "SSL_CERT_DIR", NULL);
     if (config->ca_file.len > 0 || config->ca_dir.len > 0) {
         s->ca_file = dup_or_null(config->ca_file);
         s->ca_dir = dup_or_null(config->ca_dir);
         return (s->ca_file || config->ca_file.len == 0) && (s->ca_dir || config->ca_dir.len == 0);
     }
-    if ((!file || !*file) && (!dir || !*dir)) {
+    if (!*file && !*dir) {
         file = version->cainfo;
         dir = file ? NULL : version->capath;
     }
@@ -106,32 +110,32 @@ static char *make_agent(pst_str agent)
     return text;
 }
 
-pst_rc pst_net_settings_init(struct pst_net_settings *s, const pst_http_config *c, pst_error *err)
+pst_rc pst_net_settings_init(struct pst_net_settings *s, const pst_http_config *c,
+                             int reads_environment, pst_error *err)
 {
     const char *bad = find_bad(c);
-    const int no_proxy = (c->flags & PST_HTTP_NO_PROXY) != 0;
     memset(s, 0, sizeof(*s));
     if (bad) {
         char message[128];
         snprintf(message, sizeof(message), "http/1: %s cannot be used", bad);
         return pst_net_fail(err, PST_E_INVALID, message);
     }
-    const char *wire = getenv("PENSTOCK_NET_WIRE");
-    s->has_wire = !(c->flags & PST_HTTP_LIBCURL) && (!wire || strcmp(wire, "0") != 0);
+    s->has_wire = !(c->flags & PST_HTTP_LIBCURL);
     s->user_agent = make_agent(c->user_agent);
-    s->http_proxy = choose_proxy(c->proxy, "http_proxy", NULL, no_proxy);
-    s->https_proxy = choose_proxy(c->proxy, "https_proxy", "HTTPS_PROXY", no_proxy);
-    s->no_proxy = c->no_proxy.len > 0 ? strndup(c->no_proxy.ptr, c->no_proxy.len)
-                                      : strdup(environment("no_proxy", "NO_PROXY"));
+    s->http_proxy = choose_proxy(c, reads_environment, "http_proxy", NULL);
+    s->https_proxy = choose_proxy(c, reads_environment, "https_proxy", "HTTPS_PROXY");
+    s->no_proxy = c->no_proxy.len > 0
+                      ? strndup(c->no_proxy.ptr, c->no_proxy.len)
+                      : strdup(environment(reads_environment, "no_proxy", "NO_PROXY"));
     s->client_cert = dup_or_null(c->client_cert);
     s->client_key = dup_or_null(c->client_key);
     s->unix_socket = dup_or_null(c->unix_socket);
     s->connect_timeout_ms = c->connect_timeout_ms ? c->connect_timeout_ms : CONNECT_TIMEOUT_MS;
     s->stall_timeout_ms = c->stall_timeout_ms ? c->stall_timeout_ms : STALL_TIMEOUT_MS;
     s->max_connections = c->max_connections ? c->max_connections : MAX_CONNECTIONS;
-    if (!choose_ca(s, c) || !s->user_agent || !s->http_proxy || !s->https_proxy || !s->no_proxy ||
-        (!s->client_cert && c->client_cert.len > 0) || (!s->client_key && c->client_key.len > 0) ||
-        (!s->unix_socket && c->unix_socket.len > 0)) {
+    if (!choose_ca(s, c, reads_environment) || !s->user_agent || !s->http_proxy ||
+        !s->https_proxy || !s->no_proxy || (!s->client_cert && c->client_cert.len > 0) ||
+        (!s->client_key && c->client_key.len > 0) || (!s->unix_socket && c->unix_socket.len > 0)) {
         pst_net_settings_fini(s);
         return pst_net_fail(err, PST_E_NO_MEMORY, "http/1: out of memory");
     }

@@ -17,9 +17,10 @@ struct pst_net_settings {
     uint32_t connect_timeout_ms, stall_timeout_ms, max_connections;
 };
 
-/* Copy and complete from the environment. Errors: INVALID naming the setting, NO_MEMORY. */
+/* Copy, and complete from the environment if that may be read. Errors: INVALID naming the setting,
+ * NO_MEMORY. */
 pst_rc pst_net_settings_init(struct pst_net_settings *settings, const pst_http_config *config,
-                             pst_error *err);
+                             int reads_environment, pst_error *err);
 /* Proxies may contain a password: wiped. */
 void pst_net_settings_fini(struct pst_net_settings *settings);
 

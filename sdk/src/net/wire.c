@@ -19,7 +19,7 @@
  *
  * What does not go this way: a body that asks first (Expect), requests with a connection of their own,
  * plain http through a proxy. Those are libcurl's from end to end, as is everything when the client asks
- * for it (PST_HTTP_LIBCURL) or the environment says PENSTOCK_NET_WIRE=0. */
+ * for it (PST_HTTP_LIBCURL). */
 #include "net/wire.h"
 
 #include <errno.h>

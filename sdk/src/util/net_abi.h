@@ -9,11 +9,13 @@
 
 #include <penstock/services.h>
 
+#define PST_NET_NO_ENVIRONMENT 1u /* read no variable of it */
+
 /* What a core gives its instance. Copied; what it points to outlives the instance. */
 struct pst_net_host {
     const pst_host *host; /* the table that this core's plugins pass to http/1 and crypto/1 */
     uint32_t n_cores;     /* that the process may use */
-    uint32_t reserved0;
+    uint32_t flags;       /* PST_NET_* */
     /* Bracket a batch of callbacks on a loop's thread. What the callbacks set free (the next submit of
      * a plugin) is done inside leave(), on the same thread. */
     void (*enter)(void);
