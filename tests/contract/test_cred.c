@@ -169,6 +169,34 @@ static pst_rc read_beside(pst_backend *b, pst_op *op, const pst_read_args *a, ps
     return puppet_read(op, a, r);
 }
 
+/* A read that asks from a thread of the plugin's own, when submit may have returned long ago. */
+static struct {
+    pthread_t thread;
+    int is_patient; /* it asks when the operation has been cancelled */
+} asker;
+
+static void *ask_elsewhere(void *arg)
+{
+    struct wait *wait = arg;
+    pst_op *op = wait->op;
+    const pst_cred_1 *cred = op->host->service(op->host, "cred/1");
+    pst_credentials given = {.struct_size = sizeof(given)};
+    const uint64_t refused = atomic_load(&plugin.generation);
+    if (asker.is_patient)
+        puppet_wait_count(&puppet.n_cancels, 1);
+    assert_int_equal(cred->get(op->host, op, refused, &given, on_credentials, wait), PST_PENDING);
+    return NULL;
+}
+
+static pst_rc read_elsewhere(pst_backend *b, pst_op *op, const pst_read_args *a, pst_read_result *r)
+{
+    struct wait *wait = op->scratch;
+    (void)b;
+    *wait = (struct wait){op, a, r};
+    assert_int_equal(pthread_create(&asker.thread, NULL, ask_elsewhere, wait), 0);
+    return PST_PENDING;
+}
+
 /* ---- the tests --------------------------------------------------------------------------------- */
 
 struct fixture {
@@ -394,6 +422,43 @@ static void test_cred__a_cancelled_operation_does_not_wait_for_the_application(v
     shut(&f);
 }
 
+static void test_cred__an_operation_may_end_while_get_returns(void **state)
+{
+    struct fixture f;
+    (void)state;
+    open_with(&f, (pst_context_options){0});
+    puppet.hooks.read = read_elsewhere;
+    asker.is_patient = 0;
+    for (uint64_t i = 1; i <= 100; i++) {
+        expect_get(&f, i);
+        pthread_join(asker.thread, NULL);
+    }
+    shut(&f);
+}
+
+static void test_cred__an_operation_that_was_cancelled_before_it_asks_is_told_at_once(void **state)
+{
+    struct fixture f;
+    char into[10];
+    size_t n = 0;
+    pst_error err = PST_ERROR_INIT;
+    const pst_call brief = {.struct_size = sizeof(brief), .timeout_ms = 30};
+    (void)state;
+    open_with(&f, (pst_context_options){0});
+    puppet.hooks.read = read_elsewhere;
+    asker.is_patient = 1;
+    block(1);
+    const uint64_t before_ms = now_ms();
+    assert_int_equal(
+        pst_get_into(f.store, object_key, 0, into, sizeof(into), NULL, &brief, &n, NULL, &err),
+        PST_E_DEADLINE);
+    pthread_join(asker.thread, NULL);
+    assert_true(now_ms() - before_ms < 20000); /* the application has 60 seconds to answer */
+    assert_int_equal(plugin.told, PST_E_DEADLINE);
+    block(0);
+    shut(&f);
+}
+
 static void test_cred__a_context_ends_while_the_application_is_still_at_it(void **state)
 {
     struct fixture f;
@@ -441,6 +506,8 @@ int main(void)
         CONTRACT_TEST(test_cred__who_waits_too_long_is_told_and_the_late_answer_serves_others),
         CONTRACT_TEST(test_cred__a_cancelled_operation_does_not_wait_for_the_application),
         CONTRACT_TEST(test_cred__may_be_asked_for_while_the_operation_takes_memory),
+        CONTRACT_TEST(test_cred__an_operation_may_end_while_get_returns),
+        CONTRACT_TEST(test_cred__an_operation_that_was_cancelled_before_it_asks_is_told_at_once),
         CONTRACT_TEST(test_cred__a_context_ends_while_the_application_is_still_at_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

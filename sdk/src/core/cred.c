@@ -253,19 +253,26 @@ static void settle_locked(struct pst_cred *cred, struct waiter *waiter, pst_rc r
     pst_reactor_arm(cred->reactor, &waiter->timer, 0);
 }
 
-void pst_cred_cancel(struct pst_task *task)
+static void cancel_locked(struct pst_cred_store *store, struct pst_task *task)
 {
-    struct pst_cred_store *store = task->port->cred;
     pst_error error = PST_ERROR_INIT;
-    if (!store || PST_FAULT(LOSE_CRED_CANCEL))
+    if (PST_FAULT(LOSE_CRED_CANCEL))
         return;
     pst_rc code = atomic_load(&task->cancel_code);
     pst_fail(&error, code, "%s", pst_rc_text(code));
-    pthread_mutex_lock(&store->cred->mutex);
     for (struct waiter *waiter = store->waiters; waiter; waiter = waiter->next) {
         if (waiter->task == task)
             settle_locked(store->cred, waiter, code, NULL, &error);
     }
+}
+
+void pst_cred_cancel(struct pst_task *task)
+{
+    struct pst_cred_store *store = task->port->cred;
+    if (!store)
+        return;
+    pthread_mutex_lock(&store->cred->mutex);
+    cancel_locked(store, task);
     pthread_mutex_unlock(&store->cred->mutex);
 }
 
@@ -416,6 +423,8 @@ static pst_rc wait_locked(struct pst_cred_store *store, struct pst_task *task,
     store->waiters = waiter;
     pst_reactor_arm(cred->reactor, &waiter->timer,
                     pst_now_ns() + (uint64_t)cred->timeout_ms * 1000000u);
+    if (atomic_load(&task->is_cancelled))
+        cancel_locked(store, task); /* it came before there was a waiter to be found */
     return PST_PENDING;
 }
 
@@ -442,9 +451,8 @@ static pst_rc get(const pst_host *host, pst_op *op, uint64_t refused, pst_creden
     } else {
         rc = wait_locked(store, task, fn, ctx);
     }
+    /* From here on the plugin's function may run, and end the operation: nothing of it is touched. */
     pthread_mutex_unlock(&store->cred->mutex);
-    if (rc == PST_PENDING && atomic_load(&task->is_cancelled))
-        pst_cred_cancel(task); /* it came before there was a waiter to be found */
     pst_stack_host_call_end();
     return rc;
 }
