@@ -17,6 +17,7 @@
 #include "copy.h"
 #include "error.h"
 #include "group.h"
+#include "look.h"
 #include "ops.h"
 #include "text.h"
 #include "upload.h"
@@ -68,11 +69,15 @@ static void end(pst_op *op, pst_rc rc)
 static void on_aborted(pst_op *op, pst_rc rc)
 {
     struct copying *c = copying_of(op);
+    const struct s3_look *look = s3_call_of(op)->look;
     int was_there = rc == PST_OK && op->err->http_status != 404;
+    int is_unseen = look && (look->verdict == S3_LOOK_NOTHING || look->verdict == S3_LOOK_OTHER);
     s3_error_copy(op->err, &c->err); /* what counts is why */
     /* Its reply lost, the commit may still be carried out unless there was an upload to abort. To try once
      * more would then meet our own work. */
-    if (c->opened.upload->locked.is_in_doubt && !was_there)
+    if (c->opened.upload->locked.is_in_doubt && was_there && is_unseen)
+        op->err->flags &= ~PST_ERR_MAYBE_APPLIED;
+    else if (c->opened.upload->locked.is_in_doubt)
         op->err->flags |= PST_ERR_MAYBE_APPLIED;
     end(op, c->rc);
 }
