@@ -934,6 +934,35 @@ static void test_request__redirect_to_the_same_server_is_followed_whatever_its_n
     finish(t);
 }
 
+static void test_request__query_of_a_redirect_is_signed_in_the_order_of_names(void **state)
+{
+    struct trial *t = start(NULL);
+    size_t n = 0;
+
+    (void)state;
+    do { /* until both were signed in one second */
+        n = t->fake.n_sent;
+        fake_answer(&t->fake, 200, NULL, NULL);
+        begin(t, "GET", "k");
+        s3_request_param(t->request, "a", PST_STR("2"));
+        s3_request_param(t->request, "a-b", PST_STR("1"));
+        assert_int_equal(run(t), PST_OK);
+        fake_op_fini(&t->op);
+        fake_answer(&t->fake, 307, "location: http://127.0.0.1:9000/bucket/k?a-b=1&a=2", NULL);
+        fake_answer(&t->fake, 200, NULL, NULL);
+        begin(t, "GET", "k");
+        assert_int_equal(run(t), PST_OK);
+        fake_op_fini(&t->op);
+    } while (n < 60 &&
+             strcmp(sent(t, n)->headers[2].value.ptr, sent(t, n + 2)->headers[2].value.ptr));
+    assert_string_equal(sent(t, n)->headers[2].key.ptr, "x-amz-date");
+    char direct[512];
+    snprintf(direct, sizeof(direct), "%s", fake_header(sent(t, n), "authorization"));
+    assert_string_equal(fake_header(sent(t, n + 2), "authorization"), direct);
+    begin(t, "GET", "k");
+    finish(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -981,6 +1010,7 @@ int main(void)
         cmocka_unit_test(test_request__what_accept_said_is_what_is_told),
         cmocka_unit_test(test_request__that_tidies_up_survives_cancel_and_deadline),
         cmocka_unit_test(test_request__redirect_to_the_same_server_is_followed_whatever_its_name),
+        cmocka_unit_test(test_request__query_of_a_redirect_is_signed_in_the_order_of_names),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
