@@ -173,7 +173,7 @@ typedef struct pst_cred_1 {
      * just refused; the application is asked once for each. OK: *out is filled, fn will not run.
      * PENDING: fn runs exactly once, on a thread of the host, after this has returned, and `op` must be
      * PENDING until then. Else an error. The application is asked by one thread for all, and again
-     * before what it gave expires. */
+     * before what it gave expires. Any thread, several for one `op` too, also beside op_alloc. */
     pst_rc (*get)(const pst_host *, pst_op *op, uint64_t refused, pst_credentials *out,
                   void (*fn)(void *ctx, pst_rc, const pst_credentials *, const pst_error *),
                   void *ctx);
