@@ -323,6 +323,64 @@ static void test_connection__closed_by_the_server_leaves_the_next_one_alone(void
     server_stop(server);
 }
 
+struct chain {
+    pst_http_client *client;
+    pst_http_request request;
+    atomic_int must_stop, has_stopped;
+};
+
+static void send_again(void *ctx, pst_rc rc, const pst_http_reply *reply)
+{
+    struct chain *chain = ctx;
+    uint64_t id;
+    (void)rc;
+    (void)reply;
+    if (atomic_load(&chain->must_stop)) {
+        atomic_store(&chain->has_stopped, 1);
+        return;
+    }
+    assert_int_equal(host.http->send(chain->client, &chain->request, &id), PST_PENDING);
+    host.http->cancel(chain->client, id);
+}
+
+/* Requests that are cancelled at once, each of which sends the next: the loop never gets to sleep. */
+static void test_line__that_never_ends_lets_replies_through(void **state)
+{
+    struct server *server = begin();
+    struct net_host single;
+    struct chain chain = {.must_stop = 0};
+    struct call call;
+    (void)state;
+    net_host_open(&single, 1);
+    chain.client = net_client(&single, NULL);
+    chain.request = (pst_http_request){.struct_size = sizeof(chain.request),
+                                       .ctx = &chain,
+                                       .method = PST_STR("GET"),
+                                       .url = PST_STR("http://127.0.0.1:1/"),
+                                       .done = send_again};
+    pst_http_client *client = net_client(&single, NULL);
+    call_init(&call, client, &single, "GET", url_of(server_port(server), "/slow"));
+    call_run(&call);
+    call_fini(&call);
+    send_again(&chain, PST_OK, NULL);
+    for (int i = 0; i < 5; i++) {
+        call_init(&call, client, &single, "GET", url_of(server_port(server), "/slow"));
+        call.request.deadline_ns = now_ns() + 5000000000u;
+        call_run(&call);
+        if (call.rc != PST_OK)
+            fail_msg("%d: %s", i, call.message);
+        assert_true(call.reply.flags & PST_HTTP_REUSED);
+        call_fini(&call);
+    }
+    atomic_store(&chain.must_stop, 1);
+    while (!atomic_load(&chain.has_stopped))
+        usleep(1000);
+    single.http->client_free(client);
+    single.http->client_free(chain.client);
+    net_host_close(&single);
+    server_stop(server);
+}
+
 enum { MANY = 300 };
 
 static void test_cap__holds_for_an_origin_and_everything_is_served(void **state)
@@ -504,6 +562,7 @@ int main(void)
         cmocka_unit_test(test_stale__is_not_repeated_once_a_byte_of_the_reply_has_come),
         cmocka_unit_test(test_stale__that_cannot_be_replaced_may_have_been_sent),
         cmocka_unit_test(test_connection__closed_by_the_server_leaves_the_next_one_alone),
+        cmocka_unit_test(test_line__that_never_ends_lets_replies_through),
         cmocka_unit_test(test_cap__holds_for_an_origin_and_everything_is_served),
         cmocka_unit_test(test_line__keeps_order_and_lets_another_store_through),
         cmocka_unit_test(test_send__from_done_goes_on_the_same_connection),

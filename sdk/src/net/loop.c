@@ -4,7 +4,8 @@
  * begin; let libcurl move bytes; end what has ended. Then sleep, unless the callbacks of this round
  * have sent something new. enter() and leave() of the core stand around each round, so that what a
  * completion sets free in the core is submitted on this thread, by leave(), and is in the inbox before
- * the loop thinks of sleeping: one request follows the other without a wake-up.
+ * the loop thinks of sleeping: one request follows the other without a wake-up. Where there
+ * is always something new, epoll is asked every fourth round all the same.
  *
  * Another thread wakes the loop only if it sleeps and nobody has woken it yet. That question, the
  * inbox, cancels and resumes are all there is under the mutex.
