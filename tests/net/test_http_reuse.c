@@ -238,7 +238,7 @@ static void test_stale__connection_that_is_reset_is_replaced_however_often(void 
 static void test_stale__is_not_repeated_once_a_byte_of_the_reply_has_come(void **state)
 {
     const char *const halves[] = {"HTTP/1.1 200 OK\r\n", "HTTP/1.1 20", "H"};
-    const int n = getenv("PENSTOCK_NET_WIRE") ? 1 : 3; /* libcurl counts whole lines */
+    const int n = net_is_by_libcurl() ? 1 : 3; /* libcurl counts whole lines */
     (void)state;
     for (int i = 0; i < n; i++) {
         struct server *server = begin();
