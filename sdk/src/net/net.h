@@ -172,7 +172,8 @@ struct pst_transfer {
         int is_signalled, is_cancelled, is_resumed;
     } locked;
 
-    /* The request; strings and arrays are in the same block of memory. */
+    /* The request; strings and arrays are in the same block of memory, of n_bytes. */
+    size_t n_bytes;
     uint32_t flags;
     uint64_t op_id;
     const char *method;

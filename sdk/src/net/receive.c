@@ -47,6 +47,7 @@ static void collect(struct pst_transfer *t, enum pst_receive_mode mode, uint64_t
     t->mode = mode;
     pst_dynbuf_fini(&t->collected);
     pst_dynbuf_init(&t->collected, ceiling < SIZE_MAX / 2 ? (size_t)ceiling : SIZE_MAX / 2);
+    t->collected.is_secret = 1; /* it may be credentials */
 }
 
 /* Returns 0 if the transfer ends here. */

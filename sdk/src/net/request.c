@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "util/text.h"
+#include "util/wipe.h"
 
 /* Of a header's name, RFC 9110, 5.6.2. */
 static int is_token(pst_str s)
@@ -179,6 +180,7 @@ pst_rc pst_transfer_new(struct pst_http_client *client, const pst_http_request *
     if (!t)
         return PST_E_NO_MEMORY;
     memset(t, 0, sizeof(*t));
+    t->n_bytes = n_bytes;
     t->client = client;
     t->url = url;
     t->flags = r->flags;
@@ -198,5 +200,5 @@ pst_rc pst_transfer_new(struct pst_http_client *client, const pst_http_request *
 void pst_transfer_free(struct pst_transfer *t)
 {
     pst_dynbuf_fini(&t->collected);
-    free(t);
+    pst_wipe_free(t, t->n_bytes); /* signatures, tokens and keys are in its headers and its URL */
 }

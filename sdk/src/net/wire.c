@@ -32,6 +32,7 @@
 #include <sys/uio.h>
 
 #include "net/net.h"
+#include "util/wipe.h"
 
 #define SPANS_MAX 64
 #define TURN_BYTES (4u * 1024 * 1024)
@@ -55,7 +56,7 @@ static int add(struct pst_wire *wire, const char *text, size_t len)
         size_t room = wire->out_room ? wire->out_room : 1024;
         while (room < wire->out_len + len)
             room *= 2;
-        char *out = realloc(wire->out, room);
+        char *out = pst_wipe_grow(wire->out, wire->out_len, room);
         if (!out)
             return 0;
         wire->out = out;
@@ -248,7 +249,7 @@ void pst_wire_free(struct pst_slot *slot)
     if (wire->fd >= 0) /* closing it does not do, if a fork child has it as well */
         epoll_ctl(loop->epoll, EPOLL_CTL_DEL, wire->fd, NULL);
     free(wire->in);
-    free(wire->out);
+    pst_wipe_free(wire->out, wire->out_len);
     free(wire);
     slot->wire = NULL;
 }
@@ -478,6 +479,9 @@ void pst_wire_give_back(struct pst_slot *slot)
 {
     struct pst_wire *wire = slot->wire;
     make_cold(wire);
+    if (wire->out)
+        explicit_bzero(wire->out, wire->out_len); /* a signature, perhaps a key */
+    wire->out_at = wire->out_len = 0;
     if (wire->out_room > OUT_KEPT_BYTES) {
         free(wire->out);
         wire->out = NULL;

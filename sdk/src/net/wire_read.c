@@ -231,12 +231,20 @@ static size_t bounded(const struct pst_wire *wire, size_t n)
     return wire->expects != PST_WIRE_TO_CLOSE && n > wire->left ? (size_t)wire->left : n;
 }
 
+/* What was collected may be credentials: it stays in one place only. */
+static void forget_piece(const struct pst_transfer *t, char *data, size_t len)
+{
+    if (t->mode == PST_RECEIVE_COLLECT)
+        explicit_bzero(data, len);
+}
+
 /* The body's bytes in the small buffer. Returns 0 if the transfer pauses or ends. */
 static int deliver(struct pst_slot *slot, CURLcode *code)
 {
     struct pst_wire *wire = slot->wire;
     const size_t there = bounded(wire, wire->in_len - wire->in_at);
     const size_t done = pst_receive_piece(slot->transfer, wire->in + wire->in_at, there);
+    forget_piece(slot->transfer, wire->in + wire->in_at, done);
     wire->in_at += done;
     advance(wire, done);
     if (slot->transfer->rc != PST_OK || slot->transfer->is_abandoned)
@@ -287,6 +295,7 @@ static int make_room(struct pst_wire *wire)
     if (wire->in_at > 0) {
         memmove(wire->in, wire->in + wire->in_at, wire->in_len - wire->in_at);
         wire->in_len -= wire->in_at;
+        explicit_bzero(wire->in + wire->in_len, wire->in_at);
         wire->in_at = 0;
     }
     if (wire->in_len < wire->in_room)
@@ -369,6 +378,7 @@ static long read_body(struct pst_slot *slot, CURLcode *code)
         return fill(slot); /* nobody knows whether anything follows */
     n = fill_dst(slot, t->loop->scratch, sizeof(t->loop->scratch), &taken);
     pst_receive_piece(t, t->loop->scratch, taken);
+    forget_piece(t, t->loop->scratch, taken);
     advance(wire, taken);
     if (t->rc != PST_OK || t->is_abandoned)
         *code = CURLE_WRITE_ERROR;

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "util/wipe.h"
+
 enum { FIRST_BYTES = 64 };
 
 void pst_dynbuf_init(struct pst_dynbuf *buf, size_t ceiling)
@@ -29,7 +31,8 @@ static int reserve(struct pst_dynbuf *buf, size_t len)
     size_t room = buf->room ? buf->room : FIRST_BYTES;
     while (room < need)
         room = room > need / 2 ? need : room * 2;
-    char *data = realloc(buf->data, room);
+    char *data = buf->is_secret ? pst_wipe_grow(buf->data, buf->len, room)
+                                : realloc(buf->data, room);
     if (!data) {
         buf->has_failed = 1;
         return -1;
@@ -83,6 +86,6 @@ char *pst_dynbuf_take(struct pst_dynbuf *buf)
 
 void pst_dynbuf_fini(struct pst_dynbuf *buf)
 {
-    free(buf->data);
+    pst_wipe_free(buf->data, buf->is_secret ? buf->len : 0);
     pst_dynbuf_init(buf, buf->ceiling);
 }

@@ -12,6 +12,7 @@ struct pst_dynbuf {
     size_t len, room, ceiling;
     int has_failed; /* no more room: ... */
     int is_full;    /* ... because of the ceiling, not for want of memory */
+    int is_secret;  /* set after init: what it held is wiped wherever memory is given back */
 };
 
 /* `ceiling`: the most bytes it may ever hold, the terminator not counted. */
