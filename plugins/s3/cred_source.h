@@ -31,7 +31,7 @@ struct s3_cred_job {
     uint64_t deadline_ns; /* CLOCK_MONOTONIC */
     pst_error *err;       /* never NULL */
     int had_some;         /* there were credentials before: that there are none now will pass */
-    char why[320];        /* of S3_CRED_NONE */
+    char why[384];        /* of S3_CRED_NONE */
 };
 
 /* The chain, from what the application gave down to the metadata service. UNAUTHENTICATED, naming every

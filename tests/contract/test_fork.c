@@ -1,4 +1,5 @@
 /* Contract 12: a child works on its own, with nothing of the parent's. */
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -119,10 +120,11 @@ static void test_fork__a_child_asks_for_credentials_of_its_own(void **state)
         int is_right = read_once(store) && read_once(store) && atomic_load(&n_supplied) == 2;
         pst_store_free(store);
         pst_context_free(context);
-        leave(is_right ? 0 : 1);
+        /* Nothing points to the parent's core any more: valgrind would look even behind leave(). */
+        kill(getpid(), is_right ? SIGKILL : SIGABRT);
     }
     assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_int_equal(status, 0);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     assert_true(read_once(store));
     assert_int_equal(atomic_load(&n_supplied), 1);
     pst_store_free(store);
