@@ -176,9 +176,9 @@ static int make_get_locked(struct pst_reader *reader, struct pst_reader_part *pa
         .done = on_done,
         .owner = part,
     };
-    if (pst_claims_is_set(reader->claims)) /* all that is to be known of sums; see take */
-        spec.flags &= ~PST_READ_VERIFY;
-    else if (pst_read_is_summed(reader->flags) && !reader->decoder)
+    if (pst_claims_is_set(reader->claims) || reader->locked.look)
+        spec.flags &= ~PST_READ_VERIFY; /* the reader knows, or asks once for all; see take */
+    if (!pst_claims_is_set(reader->claims) && pst_read_is_summed(reader->flags) && !reader->decoder)
         spec.flags |= PST_READ_CRC32C;
     if (part->is_late)
         spec.claims = reader->claims;
