@@ -458,6 +458,31 @@ static void test_verify__the_empty_object_has_a_sum_too(void **state)
     EXPECT(READER, 1, 0);
 }
 
+static void test_verify__a_reader_of_large_parts_asks_once_for_all(void **state)
+{
+    static unsigned char into[BODY];
+    const pst_read_options options = {
+        .struct_size = sizeof(options), .flags = PST_READ_VERIFY, .part_bytes = 1 << 20};
+    pst_read_info info = {.struct_size = sizeof(info)};
+    pst_reader *reader = NULL;
+    pst_error err = PST_ERROR_INIT;
+    size_t n = 0, n_read = 1;
+    (void)state;
+    rd.size = BODY;
+    rd.in_stat = WHOLE;
+    assert_int_equal(
+        pst_reader_open(store, object_key, 0, PST_UNKNOWN, &options, NULL, &reader, &err), PST_OK);
+    for (; n < BODY && n_read > 0; n += n_read) {
+        if (pst_reader_read(reader, into + n, BODY - n, &n_read, &err) != PST_OK)
+            fail_msg("%s", err.message);
+    }
+    pst_reader_info(reader, &info);
+    pst_reader_free(reader);
+    assert_int_equal(n, BODY);
+    assert_true(info.is_verified);
+    assert_int_equal(atomic_load(&rd.n_stats), 1);
+}
+
 #define VERIFY_TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
 
 int main(void)
@@ -475,6 +500,7 @@ int main(void)
         VERIFY_TEST(test_verify__a_range_is_verified_where_it_covers_whole_parts),
         VERIFY_TEST(test_claims__of_parts_are_judged_when_all_their_bytes_were_seen),
         VERIFY_TEST(test_verify__the_empty_object_has_a_sum_too),
+        VERIFY_TEST(test_verify__a_reader_of_large_parts_asks_once_for_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
