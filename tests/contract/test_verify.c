@@ -483,6 +483,15 @@ static void test_verify__a_reader_of_large_parts_asks_once_for_all(void **state)
     assert_int_equal(atomic_load(&rd.n_stats), 1);
 }
 
+static void test_verify__sums_of_one_reply_are_not_held_against_the_next(void **state)
+{
+    (void)state;
+    puppet.etag = "";
+    puppet.etag_strength = PST_ETAG_NONE;
+    rd.in_stat = WHOLE;
+    EXPECT(GET, 0, 0);
+}
+
 #define VERIFY_TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
 
 int main(void)
@@ -501,6 +510,7 @@ int main(void)
         VERIFY_TEST(test_claims__of_parts_are_judged_when_all_their_bytes_were_seen),
         VERIFY_TEST(test_verify__the_empty_object_has_a_sum_too),
         VERIFY_TEST(test_verify__a_reader_of_large_parts_asks_once_for_all),
+        VERIFY_TEST(test_verify__sums_of_one_reply_are_not_held_against_the_next),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
