@@ -7,8 +7,9 @@
  * parts end (io/claims.c).
  *
  * It is one stat for a read, and none where it could not help: for a small piece of an object, for a whole
- * object whose reply said nothing, for one that is read twice and has no etag, or where the store cannot stat. What it answers is used only if it is of
- * the version that is read. A stat that fails fails nothing: the read was not verified then, and says so. */
+ * object whose reply said nothing, for one that is read twice and has no etag, or where the store cannot
+ * stat. What it answers is used only if it is of the version that is read. A stat that fails fails nothing:
+ * the read was not verified then, and says so. */
 #include <stdlib.h>
 #include <string.h>
 
