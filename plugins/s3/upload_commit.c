@@ -9,8 +9,8 @@
  *
  * A lost reply is resolved by a look at the key (look.c). The etag of a multipart object is the MD5 of
  * the parts' MD5s and their number, which can be computed wherever the parts' etags have that form; it
- * is ours then beyond doubt; another one proves nothing, where the store encrypts. A commit that was ever in doubt stays so: the NoSuchUpload or 412 that
- * answers the next one may be the echo of the first. */
+ * is ours then beyond doubt; another one proves nothing, where the store encrypts. A commit that was ever
+ * in doubt stays so: the NoSuchUpload or 412 that answers the next one may be the echo of the first. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -193,8 +193,8 @@ static int32_t on_element(void *ctx, const char *path, pst_str text)
     struct s3_request *request = ctx;
     struct commit *c = s3_call_of(request->op)->state;
     uint32_t strength;
-    if (strcmp(path, "CompleteMultipartUploadResult/ETag") != 0)
-        return PST_OK;
+    if (strcmp(path, "CompleteMultipartUploadResult/ETag") != 0 || text.len == 0)
+        return PST_OK; /* without one the key is looked at */
     c->etag = s3_keep_etag(request->op, text, &strength);
     return c->etag.ptr ? PST_OK : PST_E_NO_MEMORY;
 }

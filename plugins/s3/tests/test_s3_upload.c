@@ -173,6 +173,23 @@ static void test_upload__commit_whose_reply_was_lost_is_recognised_by_its_etag(v
     finish(t, upload);
 }
 
+/* Ceph RGW answers so when another commit of the upload is under way. */
+static void test_upload__commit_that_names_no_etag_is_looked_up(void **state)
+{
+    struct trial *t = trial_start(NULL);
+    pst_put_result result;
+    (void)state;
+    pst_upload *upload = open_upload(t, 0, none());
+    send_part(t, upload, 0);
+    send_part(t, upload, 1);
+    fake_answer(&t->fake, 200, NULL,
+                "<CompleteMultipartUploadResult><ETag></ETag></CompleteMultipartUploadResult>");
+    fake_answer(&t->fake, 200, "content-length: 6\netag: " MD5_OF_BOTH, NULL);
+    assert_int_equal(run_commit(t, upload, 2, 6, &result), PST_OK);
+    assert_text(result.etag, MD5_OF_BOTH);
+    finish(t, upload);
+}
+
 static void test_upload__etag_that_is_no_md5_is_no_proof_against_a_lost_commit(void **state)
 {
     struct trial *t = trial_start(NULL);
@@ -328,6 +345,7 @@ int main(void)
         cmocka_unit_test(test_upload__commit_refuses_what_does_not_add_up),
         cmocka_unit_test(test_upload__error_document_under_200_fails_the_commit),
         cmocka_unit_test(test_upload__commit_whose_reply_was_lost_is_recognised_by_its_etag),
+        cmocka_unit_test(test_upload__commit_that_names_no_etag_is_looked_up),
         cmocka_unit_test(test_upload__etag_that_is_no_md5_is_no_proof_against_a_lost_commit),
         cmocka_unit_test(test_upload__refused_condition_under_200_is_exists),
         cmocka_unit_test(test_upload__without_doubt_no_such_upload_is_just_that),
