@@ -184,6 +184,10 @@ static void test_upload__commit_that_names_no_etag_is_looked_up(void **state)
     send_part(t, upload, 1);
     fake_answer(&t->fake, 200, NULL,
                 "<CompleteMultipartUploadResult><ETag></ETag></CompleteMultipartUploadResult>");
+    fake_answer(&t->fake, 404, NULL, NULL);
+    assert_int_equal(run_commit(t, upload, 2, 6, &result), PST_E_UNAVAILABLE);
+    assert_true(t->op.err.flags & PST_ERR_MAYBE_APPLIED);
+    fake_answer(&t->fake, 404, NULL, ERROR_XML("NoSuchUpload"));
     fake_answer(&t->fake, 200, "content-length: 6\netag: " MD5_OF_BOTH, NULL);
     assert_int_equal(run_commit(t, upload, 2, 6, &result), PST_OK);
     assert_text(result.etag, MD5_OF_BOTH);
