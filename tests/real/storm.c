@@ -333,11 +333,16 @@ static int is_absent(const struct slot *slot)
 
 static void do_put(struct worker *w, struct slot *slot)
 {
-    uint64_t v = ((uint64_t)w->number << 40 | ++w->last_version) << 1;
     int is_create = next(w, 3) == 0, must_fail = is_create && !is_absent(slot);
+    uint64_t v;
     const pst_write_options options = {.struct_size = sizeof(options),
                                        .flags = is_create ? PST_WRITE_CREATE_ONLY : 0};
     pst_write_result result = {.struct_size = sizeof(result)};
+
+    /* After a lost reply nobody can tell one empty object from another (docs/s3.md): none here. */
+    do
+        v = ((uint64_t)w->number << 40 | ++w->last_version) << 1;
+    while (is_create && version_bytes(v) == 0);
     pst_iov src = {w->body, version_bytes(v)};
 
     begin(w, is_create ? "create-only put" : "put");
