@@ -41,34 +41,17 @@ static void end(pst_op *op, enum s3_verdict verdict)
     look->found(op, look, &look->now);
 }
 
-/* "32 hex digits" with their quotes. */
-static int is_md5(pst_str etag)
-{
-    if (etag.len != 34)
-        return 0;
-    for (size_t i = 1; i < 33; i++) {
-        if (!strchr("0123456789abcdef", etag.ptr[i]) || etag.ptr[i] == '\0')
-            return 0;
-    }
-    return 1;
-}
-
 static void compare_md5(void *arg)
 {
-    static const char digits[] = "0123456789abcdef";
     pst_op *op = arg;
     struct s3_look *look = look_of(op);
     const pst_backend *store = s3_call_of(op)->request.store;
-    uint8_t md5[16];
-    int is_same = 1;
+    uint8_t md5[16], found[16];
     if (store->crypto->digest(store->host, PST_DIGEST_MD5, look->src, look->n_src, md5) != PST_OK) {
         end(op, S3_LOOK_UNCLEAR);
         return;
     }
-    for (size_t i = 0; i < sizeof(md5); i++) {
-        is_same &= look->now.etag.ptr[1 + 2 * i] == digits[md5[i] >> 4] &&
-                   look->now.etag.ptr[2 + 2 * i] == digits[md5[i] & 15];
-    }
+    int is_same = s3_etag_md5(look->now.etag, found) && memcmp(found, md5, sizeof(md5)) == 0;
     end(op, is_same ? S3_LOOK_OURS : S3_LOOK_UNCLEAR);
 }
 
@@ -96,6 +79,7 @@ static void on_head(struct s3_request *request, pst_rc rc, const pst_http_reply 
     struct s3_sums sums;
     enum s3_verdict verdict = S3_LOOK_UNCLEAR;
     uint64_t size = PST_UNKNOWN;
+    uint8_t md5[16];
     if (rc != PST_OK) {
         end(op, rc == PST_E_NOT_FOUND ? S3_LOOK_NOTHING : S3_LOOK_UNCLEAR);
         return;
@@ -109,7 +93,7 @@ static void on_head(struct s3_request *request, pst_rc rc, const pst_http_reply 
         end(op, S3_LOOK_OURS);
     } else if (compare_sums(look, &sums, &verdict)) {
         end(op, verdict);
-    } else if (look->src && is_md5(look->now.etag)) {
+    } else if (look->src && s3_etag_md5(look->now.etag, md5)) {
         if (op->host->exec(op->host, op, PST_POOL_CPU, compare_md5, op) != PST_OK)
             end(op, S3_LOOK_UNCLEAR);
     } else {

@@ -474,8 +474,7 @@ static pst_rc name_keys(struct race *race, pst_str key)
     pst_rc rc = race->store->crypto->random(race->store->host, random, sizeof(random));
     if (rc != PST_OK)
         return rc;
-    for (size_t i = 0; i < sizeof(random); i++)
-        snprintf(text + 2 * i, 3, "%02x", random[i]);
+    *s3_hex(text, random, sizeof(random)) = '\0';
     memcpy(race->random, text, sizeof(text));
     if (dir + sizeof(STEM) + sizeof(text) + 2 > S3_KEY_MAX)
         dir = 0;

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "text.h"
 #include "url.h"
 
 static const char algorithm[] = "AWS4-HMAC-SHA256";
@@ -34,17 +35,6 @@ void s3_signer_fini(struct s3_signer *signer)
 }
 
 /* ---- forms ------------------------------------------------------------------------------------ */
-
-char *s3_hex(char *out, const uint8_t *bytes, size_t n)
-{
-    static const char digits[] = "0123456789abcdef";
-
-    for (size_t i = 0; i < n; i++) {
-        *out++ = digits[bytes[i] >> 4];
-        *out++ = digits[bytes[i] & 15];
-    }
-    return out;
-}
 
 static void put_digits(char *out, int64_t number, int n)
 {

@@ -54,9 +54,6 @@ pst_rc s3_sign_authorization(struct s3_signer *signer, const struct s3_signing *
 /* Write a time since 1970 as SigV4 wants it, UTC. */
 void s3_sign_date(int64_t unix_s, char out[S3_DATE_SIZE]);
 
-/* Write 2 * n lower case digits, no NUL; returns the end. */
-char *s3_hex(char *out, const uint8_t *bytes, size_t n);
-
 /* "AKID/20130524/us-east-1/s3/aws4_request", and "host;range;x-amz-date". Return the end. */
 char *s3_sign_credential(char *out, const struct s3_signing *in);
 char *s3_sign_names(char *out, const struct s3_signing *in);

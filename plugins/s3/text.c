@@ -152,15 +152,44 @@ int64_t s3_parse_iso_date(pst_str text)
                    number_at(text, 11, 2), number_at(text, 14, 2), number_at(text, 17, 2));
 }
 
+/* ---- hexadecimal digits ------------------------------------------------------------------------ */
+
+char *s3_hex(char *out, const uint8_t *bytes, size_t n)
+{
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < n; i++) {
+        *out++ = digits[bytes[i] >> 4];
+        *out++ = digits[bytes[i] & 15];
+    }
+    return out;
+}
+
+static int value16_lower(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+int s3_etag_md5(pst_str etag, uint8_t md5[16])
+{
+    if (etag.len != 34)
+        return 0;
+    for (size_t i = 0; i < 16; i++) {
+        int high = value16_lower(etag.ptr[1 + 2 * i]);
+        int low = value16_lower(etag.ptr[2 + 2 * i]);
+        if (high < 0 || low < 0)
+            return 0;
+        md5[i] = (uint8_t)(high << 4 | low);
+    }
+    return 1;
+}
+
 /* ---- percent signs and UTF-8 ------------------------------------------------------------------ */
 
 static int value16(char c)
 {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : value16_lower(c);
 }
 
 size_t s3_percent_decode(char *text, size_t len)

@@ -1,4 +1,4 @@
-/* text.h - between what stands on the wire and values: base64, times, numbers, percent signs. Pure. */
+/* text.h - between the wire and values: base64, hex digits, times, numbers, percent signs. Pure. */
 #ifndef PST_S3_TEXT_H
 #define PST_S3_TEXT_H
 
@@ -11,6 +11,12 @@ size_t s3_base64_encode(const void *bytes, size_t len, char *out);
 
 /* Strict: padded, nothing before or behind. Returns 0 when `text` is not that, or is too long. */
 int s3_base64_decode(pst_str text, uint8_t *out, size_t capacity, size_t *len);
+
+/* Write 2 * n lower case digits, no NUL; returns the end. */
+char *s3_hex(char *out, const uint8_t *bytes, size_t n);
+
+/* Take an etag that has the form of an MD5: 32 lower case digits in quotes. Returns 0 for any other. */
+int s3_etag_md5(pst_str etag, uint8_t md5[16]);
 
 /* Decimal digits alone. Returns 0 when `text` is something else or too large. */
 int s3_parse_u64(pst_str text, uint64_t *out);

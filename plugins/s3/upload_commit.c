@@ -68,38 +68,21 @@ static pst_rc check_parts(pst_upload *upload, pst_op *op, const pst_commit_args 
     return rc;
 }
 
-static int value16(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* The etag that the object will have, "" where the parts' etags are no MD5s. */
 static void expect_etag_locked(struct commit *c, uint32_t n)
 {
-    static const char digits[] = "0123456789abcdef";
     const pst_backend *store = c->upload->store;
     uint8_t md5[16];
     uint8_t *all = n > 0 ? store->host->alloc(store->host, n * sizeof(md5), 16) : NULL;
     int is_known = all != NULL;
     for (uint32_t i = 0; i < n && is_known; i++) {
         const char *etag = c->upload->locked.parts[i].etag;
-        is_known = strlen(etag) == 34;
-        for (size_t k = 0; k < sizeof(md5) && is_known; k++) {
-            int high = value16(etag[1 + 2 * k]), low = value16(etag[2 + 2 * k]);
-            is_known = high >= 0 && low >= 0;
-            all[i * sizeof(md5) + k] = (uint8_t)(high << 4 | low);
-        }
+        is_known = s3_etag_md5(pst_str_of(etag, strlen(etag)), all + i * sizeof(md5));
     }
     const pst_iov iov = {all, n * sizeof(md5)};
     if (is_known && store->crypto->digest(store->host, PST_DIGEST_MD5, &iov, 1, md5) == PST_OK) {
-        char hex[33];
-        for (size_t k = 0; k < sizeof(md5); k++) {
-            hex[2 * k] = digits[md5[k] >> 4];
-            hex[2 * k + 1] = digits[md5[k] & 15];
-        }
-        hex[32] = '\0';
+        char hex[2 * sizeof(md5) + 1];
+        *s3_hex(hex, md5, sizeof(md5)) = '\0';
         snprintf(c->expected, sizeof(c->expected), "\"%s-%" PRIu32 "\"", hex, n);
     }
     if (all)
