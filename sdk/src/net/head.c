@@ -120,15 +120,20 @@ static int extend_field(struct pst_head *head, const char *line, size_t len)
     return PST_HEAD_MORE;
 }
 
-static void begin(struct pst_head *head, const char *line, size_t len)
+static void clear(struct pst_head *head)
 {
-    const char *p = memchr(line, ' ', len);
     head->len = 0;
     head->n = 0;
     head->status = 0;
     head->is_complete = 0;
     head->is_encoded = 0;
     head->content_length = PST_UNKNOWN;
+}
+
+static void begin(struct pst_head *head, const char *line, size_t len)
+{
+    const char *p = memchr(line, ' ', len);
+    clear(head);
     for (; p && p < line + len && is_blank(*p); p++) {}
     for (int i = 0; p && i < 3 && p < line + len && *p >= '0' && *p <= '9'; i++, p++)
         head->status = head->status * 10 + (uint32_t)(*p - '0');
@@ -167,13 +172,8 @@ void pst_head_reset(struct pst_head *head)
 {
     if (head->room > KEPT_BYTES || head->n_room * sizeof(*head->fields) > KEPT_BYTES)
         pst_head_fini(head);
-    head->len = 0;
-    head->n = 0;
+    clear(head);
     head->n_bytes = 0;
-    head->status = 0;
-    head->is_complete = 0;
-    head->is_encoded = 0;
-    head->content_length = PST_UNKNOWN;
 }
 
 void pst_head_fini(struct pst_head *head)
