@@ -10,6 +10,8 @@ import re
 import sys
 import xml.etree.ElementTree as ElementTree
 
+LAST_LINES = 30
+
 
 def read_allowed(path):
     allowed = {}
@@ -30,22 +32,23 @@ def main():
     if not os.path.exists(junit):
         sys.exit("totals: ctest left no report: it did not run")
     allowed = read_allowed(allowed_path)
-    passed, failed, skipped, cases = [], [], [], 0
+    passed, failed, skipped, cases = [], {}, [], 0
     for case in ElementTree.parse(junit).getroot().iter("testcase"):
         name = case.get("name")
         output = case.findtext("system-out") or ""
         cases += len(re.findall(r"^\[       OK \]|^ok \d+", output, re.M))
         # A cmocka program that both skips and fails is reported by ctest as skipped.
         if case.find("failure") is not None or re.search(r"^\[  FAILED  \]", output, re.M):
-            failed.append(name)
+            failed[name] = output
         elif case.get("status") == "run":
             passed.append(name)
         elif case.find("skipped") is not None:
             skipped.append(name)
         else:
-            failed.append(name)
-    for name in failed:
-        print(f"failed: {name}")
+            failed[name] = output
+    # Whoever reads the end of a long log finds what failed and why.
+    for name, output in failed.items():
+        print(f"failed: {name}", *output.splitlines()[-LAST_LINES:], sep="\n  | ")
     forbidden = [name for name in skipped if name not in allowed]
     for name in skipped:
         print(f"skipped: {name}: {allowed.get(name, 'not allowed to be skipped')}")

@@ -80,12 +80,13 @@ static void keep_log(void *arg, uint32_t level, const char *line)
 static struct {
     atomic_int n_inline, n_told;
     atomic_ullong generation; /* given last */
-    char key[32], secret[32];
-    int has_token;
-    uint64_t refused; /* what the next reads say that the provider refused */
+    char key[32], secret[32]; /* under `noting`: operations note what they got on any thread */
+    uint64_t refused;         /* what the next reads say that the provider refused */
     pthread_t told_on;
     pst_rc told;
 } plugin;
+
+static pthread_mutex_t noting = PTHREAD_MUTEX_INITIALIZER;
 
 struct wait { /* in the scratch */
     pst_op *op;
@@ -99,10 +100,12 @@ static void note(const pst_credentials *given)
     assert_memory_equal(given->kv[0].key.ptr, "key", 3);
     assert_memory_equal(given->kv[1].key.ptr, "secret", 6);
     assert_int_equal(given->kv[2].value.len, 0);
+    pthread_mutex_lock(&noting);
     snprintf(plugin.key, sizeof(plugin.key), "%.*s", (int)given->kv[0].value.len,
              given->kv[0].value.ptr);
     snprintf(plugin.secret, sizeof(plugin.secret), "%.*s", (int)given->kv[1].value.len,
              given->kv[1].value.ptr);
+    pthread_mutex_unlock(&noting);
     atomic_store(&plugin.generation, given->generation);
 }
 
