@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""peers.py PEER ENDPOINT BUCKET: one peer's side of the race; the lines of work are those of side.h.
+"""peers.py PEER ENDPOINT BUCKET [unsigned]: one peer's side of the race; the lines of work are those of side.h.
 
 Keys, region and CA come from the environment (AWS_*). Each peer works the way its own documentation
 recommends, keeps its results until the next line, and is given the same part size and concurrency for
-uploads. A kind of work that a peer has no call for is answered "NONE".
+uploads. A kind of work that a peer has no call for is answered "NONE". With "unsigned" a peer that signs the
+payload and can be told not to over http is told so.
 """
 import asyncio
 import os
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 PART_BYTES = 8 << 20
 PARTS_IN_FLIGHT = 4
+UNSIGNED = sys.argv[4:] == ["unsigned"]
 
 
 def key_id():
@@ -79,6 +81,7 @@ class Obstore:
         self.module = obstore
         self.store = S3Store(bucket, endpoint=endpoint, access_key_id=ident,
                              secret_access_key=secret, region="us-east-1",
+                             unsigned_payload=UNSIGNED,
                              client_options={"allow_http": True, "timeout": "600s"})
 
     def get(self, item):

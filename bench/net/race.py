@@ -3,18 +3,21 @@
 
 Reads are served by nginx from files in memory: the server costs least there, so the client is what shows.
 Uploads go to S3 servers. All sides run as processes of their own that measure themselves, each round one
-after the other; the first round does not count. Client CPU is the figure: wall time on a shared machine
-says more about the neighbours.
+after the other. In its turn a side does the work twice: the first time, after a pause as long as the others'
+turns, counts for peak memory and is shown as "after a pause"; the second is the figure. A side that takes
+over SLOW times as long as Penstock runs in three rounds only.
 """
 import argparse
 import json
 import os
 import random
+import shutil
 import statistics
 import subprocess
 import sys
 
 MIB = 1 << 20
+SLOW, SLOW_ROUNDS = 5, 3
 PEERS = ["s3dlio", "obstore", "s3torchconnector", "boto3", "opendal", "tensorstore"]
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -22,10 +25,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 class Row:
     """One kind of work. `targets`: of Penstock's CPU, against the best peer's and the receiver's."""
 
-    def __init__(self, name, verb, files, in_flight, per_peer=None, per_raw=None, scale=1):
+    def __init__(self, name, verb, files, in_flight, per_peer=None, per_raw=None, unsigned=False):
         self.name, self.verb, self.in_flight = name, verb, in_flight
         self.n, self.size, self.ranged = files
-        self.per_peer, self.per_raw, self.scale = per_peer, per_raw, scale
+        self.per_peer, self.per_raw, self.unsigned = per_peer, per_raw, unsigned
 
     @property
     def writes(self):
@@ -43,16 +46,19 @@ READS = [
 WRITES = [
     Row("upload of 1 GiB", "put", (1, 1024 * MIB, False), 1, 0.5),
     Row("1,000 x 1 MiB puts", "puts", (1000, MIB, False), 32, 0.5),
+    Row("upload of 1 GiB, payload not signed", "put", (1, 1024 * MIB, False), 1, 0.5, unsigned=True),
+    Row("1,000 x 1 MiB puts, payload not signed", "puts", (1000, MIB, False), 32, 0.5, unsigned=True),
 ]
 
 
 class Side:
     """A process that takes lines of work."""
 
-    def __init__(self, name, command):
+    def __init__(self, name, command, endpoint):
         self.name = name
+        env = {**os.environ, "AWS_ENDPOINT_URL": endpoint, "AWS_ENDPOINT_URL_S3": endpoint}
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True)
+                                        text=True, env=env)
         self.problem = None
         self.runs = []
         first = self.process.stdout.readline().strip()
@@ -64,23 +70,28 @@ class Side:
         self.process.stdin.flush()
         return self.process.stdout.readline().split()
 
-    def run(self, line, counts):
-        if self.problem:
-            return
+    def once(self, line):
+        """The figures of one run, or None with `problem` set."""
         try:
             answer = self.ask(line)
             if not answer or answer[0] != "OK":
                 self.problem = " ".join(answer) or "ended"
-                return
+                return None
             if self.ask("drop - 0") != ["ready"]:
                 self.problem = "ended"
-                return
+                return None
         except BrokenPipeError:
             self.problem = "ended"
-            return
-        if counts:
-            keys = ["bytes", "seconds", "cpu", "growth", "p50", "p99", "p999"]
-            self.runs.append(dict(zip(keys, map(float, answer[1:]))))
+            return None
+        keys = ["bytes", "seconds", "cpu", "growth", "p50", "p99", "p999"]
+        return dict(zip(keys, map(float, answer[1:])))
+
+    def turn(self, line):
+        first = None if self.problem else self.once(line)
+        second = self.once(line) if first else None
+        if second:
+            self.runs.append({**second, "growth": max(first["growth"], second["growth"]),
+                              "paused_cpu": first["cpu"]})
 
     def stop(self):
         self.process.stdin.close()
@@ -139,20 +150,34 @@ def sides_for(row, endpoint, args):
     found = []
     if not row.writes:
         found.append(("plain receiver", [os.path.join(args.bin, "bench/bench_raw"), address, port, bucket]))
-    found.append(("penstock", [os.path.join(args.bin, "bench/bench_ours"), endpoint, bucket] + args.option))
+    ours = [os.path.join(args.bin, "bench/bench_ours"), endpoint, bucket] + args.option
+    found.append(("penstock", ours + ["payload_signing=unsigned"] * row.unsigned))
     if args.python:
         for peer in args.peer or PEERS:
-            found.append((peer, [args.python, os.path.join(HERE, "peers.py"), peer, endpoint, bucket]))
+            command = [args.python, os.path.join(HERE, "peers.py"), peer, endpoint, bucket]
+            found.append((peer, command + ["unsigned"] * row.unsigned))
     return found
 
 
-def race(row, endpoint, args):
+def empty_trash(name):
+    """MinIO keeps for five minutes what was overwritten, and all is in memory here."""
+    root = os.environ.get(f"PST_{name.upper()}_ROOT")
+    trash = os.path.join(root or "", ".minio.sys/tmp/.trash")
+    for entry in os.listdir(trash) if root and os.path.isdir(trash) else []:
+        shutil.rmtree(os.path.join(trash, entry), ignore_errors=True)
+
+
+def race(row, name, endpoint, args):
     line = f"{row.verb} {'one.bin' if row.verb == 'get' else 'one.put'} {row.size}" \
         if row.n == 1 else f"{row.verb} {list_of(row, args.scratch)} {row.in_flight}"
-    sides = [Side(name, command) for name, command in sides_for(row, endpoint, args)]
-    for number in range(args.rounds + 1):
+    sides = [Side(name, command, endpoint) for name, command in sides_for(row, endpoint, args)]
+    for number in range(args.rounds):
+        limit_s = SLOW * min([side.median("seconds") for side in sides
+                              if side.name == "penstock" and side.runs], default=0)
         for side in sides:
-            side.run(line, counts=number > 0)
+            if number < SLOW_ROUNDS or side.runs and side.median("seconds") <= limit_s:
+                side.turn(line)
+                empty_trash(name)
     for side in sides:
         side.stop()
     return sides
@@ -203,18 +228,19 @@ def judge(row, sides):
 
 def table(row, server_name, sides):
     out = [f"### {row.name}, {server_name}", "",
-           "| side | GB/s | client CPU, s/GB | CPU, us/operation | peak growth, MiB | "
-           "p50, us | p99, us | p99.9, us |", "|---|---|---|---|---|---|---|---|"]
+           "| side | GB/s | client CPU, s/GB | after a pause | CPU, us/operation | peak growth, MiB | "
+           "p50, us | p99, us | p99.9, us |", "|---|---|---|---|---|---|---|---|---|"]
     for side in sides:
         if not side.runs:
             why = "has no such call" if side.problem == "NONE" else side.problem
-            out.append(f"| {side.name} | {why} | | | | | | |")
+            out.append(f"| {side.name} | {why} | | | | | | | |")
             continue
         gb = side.median("bytes") / 1e9
         low, high = side.quartiles("cpu")
         points = [f"{side.median(p):.0f}" if row.verb == "lat" else "" for p in ("p50", "p99", "p999")]
         out.append(f"| {side.name} | {gb / side.median('seconds'):.2f} "
                    f"| {side.median('cpu') / gb:.3f} [{low / gb:.3f}..{high / gb:.3f}] "
+                   f"| {side.median('paused_cpu') / gb:.3f} "
                    f"| {side.median('cpu') / row.n * 1e6:.1f} "
                    f"| {side.median('growth') / MIB:.0f} | " + " | ".join(points) + " |")
     return out
@@ -232,7 +258,7 @@ def main():
     parser.add_argument("--json", required=True)
     args = parser.parse_args()
     plan = []
-    for name, rows in (("nginx", READS), ("versitygw", WRITES), ("minio", WRITES)):
+    for name, rows in (("nginx", READS), ("versitygw", WRITES), ("minio", WRITES[:2])):
         plan += [(row, name) for row in rows
                  if not args.only or any(word in row.name for word in args.only)]
     endpoints = {name: os.environ[f"PST_{name.upper()}_ENDPOINT"] for _, name in plan}
@@ -243,7 +269,7 @@ def main():
             make_bucket(endpoint, args)
     results, all_good = [], True
     for row, name in plan:
-        sides = race(row, endpoints[name], args)
+        sides = race(row, name, endpoints[name], args)
         lines, good = judge(row, sides)
         all_good = all_good and good
         print("\n".join(table(row, name, sides) + [""] + [f"- {line}" for line in lines]) + "\n",
