@@ -58,7 +58,8 @@ typedef struct pst_ranges_options {
  * repeat; near ones are read by one request, and their results are views of its buffer. results[i]
  * belongs to ranges[i], each as pst_get_range would give it. *n_requests (or NULL) tells how many
  * requests it took. An object without a strong etag is read by one request that spans all ranges,
- * unless options->read has PST_READ_ALLOW_UNPINNED. Ownership: pst_get_results_free(results, n), after a failure too.
+ * unless options->read has PST_READ_ALLOW_UNPINNED.
+ * Ownership: pst_get_results_free(results, n), after a failure too.
  * Errors: as pst_get_many; CHANGED, for all that were not read yet, when the object was replaced;
  * INVALID for other flags of options->read than EXACT and ALLOW_UNPINNED; UNIMPLEMENTED for ranges of
  * what would be decoded; OVER_BUDGET when options->read->part_bytes is more than the memory budget. */
