@@ -212,6 +212,12 @@ static void tell_json(struct cli *cli, const struct cli_flow *flow, const struct
     cli_json_number(&out, "retries", account->stats.retries);
     cli_json_number(&out, "hedges", account->stats.hedges);
     cli_json_number(&out, "hedges_won", account->stats.hedges_won);
+    cli_json_number(&out, "http_requests", account->stats.http_requests);
+    cli_json_number(&out, "http_connections", account->stats.http_opened);
+    cli_json_number(&out, "http_reused", account->stats.http_reused);
+    cli_json_real(&out, "http_name_seconds", (double)account->stats.http_name_ns / 1e9);
+    cli_json_real(&out, "http_connect_seconds", (double)account->stats.http_connect_ns / 1e9);
+    cli_json_real(&out, "http_tls_seconds", (double)account->stats.http_tls_ns / 1e9);
     cli_json_number(&out, "peak_in_flight_bytes", account->stats.peak_in_flight_bytes);
     cli_json_number(&out, "peak_mapped_bytes", account->stats.peak_mapped_bytes);
     cli_json_number(&out, "budget_bytes", account->stats.budget_bytes);
@@ -232,6 +238,21 @@ static void tell_json(struct cli *cli, const struct cli_flow *flow, const struct
     cli_json_end(&out);
     cli_put_stderr(cli, &out);
     cli_text_fini(&out);
+}
+
+/* How the network was used, by what used it. */
+static void tell_http(struct cli *cli, const pst_stats *stats)
+{
+    double to_ms_each = 1e-6 / (double)(stats->http_opened > 0 ? stats->http_opened : 1);
+
+    if (stats->http_requests == 0)
+        return;
+    cli_tell(cli,
+             "stats: http requests %" PRIu64 ", %" PRIu64 " over used connections; connections "
+             "%" PRIu64 ", each %.1f ms for its name, %.1f to connect, %.1f for TLS",
+             stats->http_requests, stats->http_reused, stats->http_opened,
+             (double)stats->http_name_ns * to_ms_each, (double)stats->http_connect_ns * to_ms_each,
+             (double)stats->http_tls_ns * to_ms_each);
 }
 
 static void tell_text(struct cli *cli, const struct cli_flow *flow, const struct account *account)
@@ -272,6 +293,7 @@ static void tell_text(struct cli *cli, const struct cli_flow *flow, const struct
                  account->n_unverified);
     cli_add(&out, "", 1);
     cli_tell(cli, "stats: %s", out.data);
+    tell_http(cli, &account->stats);
     for (size_t i = 0; i < flow->locked.n_stores; i++) {
         const char *note = flow->locked.stores[i].note;
         cli_tell(cli, "stats: %s: plugin %s%s%s", flow->locked.stores[i].uri,

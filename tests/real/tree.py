@@ -73,6 +73,9 @@ class Tree(support.Case):
         facts = json.loads(self.run_raw("cp", "-r", "-q", "--stats", "--json", "few",
                                         self.s3_uri("few")).stderr.splitlines()[-1])
         self.assertEqual(facts["bytes"], 0, facts)
+        self.assertGreater(facts["http_reused"], 0, facts)
+        self.assertEqual(facts["http_connections"] + facts["http_reused"], facts["http_requests"])
+        self.assertGreater(facts["http_tls_seconds"], 0, facts)
         after = {e["Key"]: e["LastModified"] for e in
                  self.s3.list_objects_v2(Bucket=self.bucket)["Contents"]}
         self.assertEqual(before, after)
