@@ -91,7 +91,7 @@ expect fails 'padding or a moving member' $checks/headers.sh "$include"
 edit plugin.h 's/^typedef struct pst_part_args {/&\n    uint32_t odd, odder; void *moved;/'
 expect fails 'pst_part_args.offset at a multiple of 8' $checks/headers.sh "$include"
 
-layout() { PST_INCLUDE=$include python3 tests/abi/layout.py check services.h tests/abi/plugin-0.9.json; }
+layout() { PST_INCLUDE=$include python3 tests/abi/layout.py check services.h tests/abi/plugin-1.0.json; }
 edit services.h 's/^    pst_op \*op;  .*/&\n    void *moved;/'
 expect fails 'pst_http_request.body_max at a multiple of 8' $checks/headers.sh "$include"
 

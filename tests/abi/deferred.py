@@ -92,7 +92,7 @@ def layout(source, include, *arguments):
 
 
 def layout_check(source, include):
-    return layout(source, include, "check", "services.h", f"{source}/tests/abi/plugin-0.9.json")
+    return layout(source, include, "check", "services.h", f"{source}/tests/abi/plugin-1.0.json")
 
 
 def compile_text(text, include, *command):

@@ -25,7 +25,7 @@ static void add_plugin(const char *dir, const char *name, const char *id)
     char text[512], file[64];
 
     snprintf(text, sizeof(text),
-             "{\"manifest\": 1, \"abi\": \"0.9\", \"id\": \"%s\", \"version\": \"1\","
+             "{\"manifest\": 1, \"abi\": \"1.0\", \"id\": \"%s\", \"version\": \"1\","
              " \"library\": \"%s.so\", \"threads\": \"parallel\", \"schemes\": [\"%s\"],"
              " \"caps\": [\"read\"], \"options\": []}",
              id, name, id);

@@ -15,7 +15,7 @@
 
 /* A manifest with every member; tests change one piece of it. */
 static const char good[] =
-    "{\"manifest\": 1, \"abi\": \"0.9\", \"id\": \"acme.tape\", \"version\": \"1.2\","
+    "{\"manifest\": 1, \"abi\": \"1.0\", \"id\": \"acme.tape\", \"version\": \"1.2\","
     " \"vendor\": \"Acme\", \"license\": \"MIT\", \"library\": \"tape.so\","
     " \"threads\": \"serial\", \"schemes\": [\"tape\", \"lto+1\"],"
     " \"caps\": [\"read\", \"stat\"],"
@@ -70,8 +70,8 @@ static void test_manifest__every_member_is_read(void **state)
     assert_string_equal(m.vendor, "Acme");
     assert_string_equal(m.license, "MIT");
     assert_string_equal(m.library, "tape.so");
-    assert_int_equal(m.abi_major, 0);
-    assert_int_equal(m.abi_minor, 9);
+    assert_int_equal(m.abi_major, 1);
+    assert_int_equal(m.abi_minor, 0);
     assert_int_equal(m.threads, PST_THREADS_SERIAL);
     assert_int_equal(m.caps, PST_CAP_READ | PST_CAP_STAT);
     assert_string_equal(m.schemes[0], "tape");
@@ -136,7 +136,7 @@ static void test_manifest__is_written_sorted_with_a_newline_at_the_end(void **st
     (void)state;
     parse(good, &m);
     assert_int_equal(pst_manifest_write(&m, &json, NULL), PST_OK);
-    const char start[] = "{\n  \"abi\": \"0.9\",\n  \"caps\": [\n    \"read\",\n";
+    const char start[] = "{\n  \"abi\": \"1.0\",\n  \"caps\": [\n    \"read\",\n";
     assert_memory_equal(json, start, sizeof(start) - 1);
     assert_string_equal(json + strlen(json) - 3, "\n}\n");
     assert_true(strstr(json, "\"id\"") < strstr(json, "\"library\""));
@@ -149,7 +149,7 @@ static void test_manifest__optional_members_may_be_absent(void **state)
     struct pst_manifest m;
 
     (void)state;
-    parse("{\"manifest\": 1, \"abi\": \"0.9\", \"id\": \"a\", \"version\": \"1\","
+    parse("{\"manifest\": 1, \"abi\": \"1.0\", \"id\": \"a\", \"version\": \"1\","
           " \"library\": \"a.so\", \"threads\": \"parallel\", \"schemes\": [\"a\"],"
           " \"caps\": [\"read\"], \"options\": []}",
           &m);
@@ -182,11 +182,11 @@ static void test_manifest__wrong_type_is_named(void **state)
     (void)state;
     assert_refused("[]", "must be a JSON object");
     assert_refused(with("\"manifest\": 1", "\"manifest\": \"1\""), "'manifest' must be an integer");
-    assert_refused(with("\"0.9\"", "0.9"), "'abi' must be a string");
-    assert_refused(with("\"0.9\"", "\"9\""), "'abi' must be like");
-    assert_refused(with("\"0.9\"", "\"0.9.1\""), "'abi' must be like");
-    assert_refused(with("\"0.9\"", "\"-1.9\""), "'abi' must be like");
-    assert_refused(with("\"0.9\"", "\"0.70000\""), "'abi' must be like");
+    assert_refused(with("\"1.0\"", "1.0"), "'abi' must be a string");
+    assert_refused(with("\"1.0\"", "\"9\""), "'abi' must be like");
+    assert_refused(with("\"1.0\"", "\"1.0.1\""), "'abi' must be like");
+    assert_refused(with("\"1.0\"", "\"-1.9\""), "'abi' must be like");
+    assert_refused(with("\"1.0\"", "\"1.70000\""), "'abi' must be like");
     assert_refused(with("\"acme.tape\"", "null"), "'id' must be a string");
     assert_refused(with("\"serial\"", "\"none\""), "'threads' must be");
     assert_refused(with("[\"tape\", \"lto+1\"]", "\"tape\""), "'schemes' must be an array");
@@ -257,8 +257,8 @@ static void test_manifest__later_format_or_abi_is_refused_for_that(void **state)
     /* What else may have changed in them does not matter: `id` is no string here. */
     assert_refused("{\"manifest\": 2, \"id\": 7}", "format 2, this host reads 1");
     assert_refused("{\"manifest\": 1, \"abi\": \"2.0\", \"id\": 7}",
-                   "ABI 2.0 has the wrong major, this host takes 0.9 and up");
-    assert_refused("{\"manifest\": 1, \"abi\": \"0.8\", \"id\": 7}", "ABI 0.8 is too old");
+                   "ABI 2.0 has the wrong major, this host takes 1.0 and up");
+    assert_refused("{\"manifest\": 1, \"abi\": \"0.9\", \"id\": 7}", "ABI 0.9 has the wrong major");
 }
 
 static void test_manifest__later_minor_is_taken(void **state)
@@ -266,7 +266,7 @@ static void test_manifest__later_minor_is_taken(void **state)
     struct pst_manifest m;
 
     (void)state;
-    parse(with("\"0.9\"", "\"0.17\""), &m);
+    parse(with("\"1.0\"", "\"1.17\""), &m);
     assert_int_equal(m.abi_minor, 17);
     pst_manifest_fini(&m);
 }
@@ -323,7 +323,7 @@ static void test_manifest__first_difference_to_the_library_is_told(void **state)
         {"\"1.2\"", "\"1.3\"", "manifest /p/m.json says version '1.2', library /p/l.so says '1.3'"},
         {"acme.tape", "acme.disk", "says id 'acme.tape'"},
         {"\"MIT\"", "\"BSD\"", "says license 'MIT'"},
-        {"0.9", "0.10", "says ABI minor '9'"},
+        {"1.0", "1.10", "says ABI minor '0'"},
         {"\"serial\"", "\"parallel\"", "says threads '1'"},
         {"\"stat\"", "\"put\"", "says capability stat 'yes'"},
         {"lto+1", "lto+2", "says scheme 'lto+1'"},

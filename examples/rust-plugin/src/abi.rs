@@ -34,8 +34,8 @@ pub enum PstBackend {}
 pub enum PstUpload {}
 pub enum PstCursor {}
 
-pub const PST_ABI_MAJOR: u16 = 0;
-pub const PST_ABI_MINOR: u16 = 9;
+pub const PST_ABI_MAJOR: u16 = 1;
+pub const PST_ABI_MINOR: u16 = 0;
 
 pub const PST_OK: PstRc = 0;
 pub const PST_PENDING: PstRc = 1;

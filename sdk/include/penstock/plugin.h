@@ -13,11 +13,11 @@
 extern "C" {
 #endif
 
-/* 0.9 is the candidate of 1.0 and already uses the entry symbol of major 1. A host takes a plugin of
- * its own major with any minor from PST_ABI_MINOR_OLDEST up, newer than itself included. */
-#define PST_ABI_MAJOR 0u
-#define PST_ABI_MINOR 9u
-#define PST_ABI_MINOR_OLDEST 9u
+/* A host takes a plugin of its own major with any minor from PST_ABI_MINOR_OLDEST up, newer than
+ * itself included. */
+#define PST_ABI_MAJOR 1u
+#define PST_ABI_MINOR 0u
+#define PST_ABI_MINOR_OLDEST 0u
 
 /* What a submit function answers beside the errors of status.h. */
 #define PST_PENDING 1 /* accepted: complete() will be called exactly once, perhaps already was */
