@@ -14,7 +14,8 @@ typedef struct pst_cancel pst_cancel;
 /* Make a token. Ownership: free it after the last call that uses it has returned. */
 PST_API PST_NODISCARD pst_rc pst_cancel_new(pst_cancel **out);
 
-/* End the calls that hold this token: each returns PST_E_CANCELLED within a second.
+/* End the calls that hold this token: each returns PST_E_CANCELLED within a second, unless it has come to
+ * its end before.
  * Threads: any, and safe in a signal handler. */
 PST_API void pst_cancel_fire(pst_cancel *cancel);
 

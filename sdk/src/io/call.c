@@ -73,9 +73,14 @@ struct pst_limit pst_limit_of(const pst_call *call)
     return limit;
 }
 
+int pst_limit_is_fired(const struct pst_limit *limit)
+{
+    return limit->cancel && pst_cancel_fired(limit->cancel);
+}
+
 pst_rc pst_gate_sleep(struct pst_gate *gate, const struct pst_limit *limit)
 {
-    if (limit->cancel && pst_cancel_fired(limit->cancel))
+    if (pst_limit_is_fired(limit))
         return PST_E_CANCELLED;
     if (!limit->cancel && limit->deadline_ns == 0) {
         pthread_cond_wait(&gate->changed, &gate->mutex);
@@ -246,6 +251,8 @@ pst_rc pst_call_run(struct pst_task *task, pst_str key, const pst_call *call, in
     struct pst_limit limit = pst_limit_of(call);
     uint32_t attempts = call && PST_HAS(pst_call, call, max_attempts) ? call->max_attempts : 0;
     int is_done = 0;
+    if (pst_limit_is_fired(&limit))
+        return pst_fail_at(task->port, pst_slot_name(task->slot), key, PST_E_CANCELLED, NULL, err);
     task->waiter = pst_waiter_new(task->port->core);
     if (!task->waiter)
         return pst_fail_at(task->port, pst_slot_name(task->slot), key, PST_E_NO_MEMORY, NULL, err);

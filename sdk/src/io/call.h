@@ -24,6 +24,9 @@ struct pst_limit {
 };
 struct pst_limit pst_limit_of(const pst_call *call);
 
+/* Was its token fired? An operation that is given such a one is not submitted. */
+int pst_limit_is_fired(const struct pst_limit *limit);
+
 /* With gate->mutex held: sleep until signalled, for at most 50 ms, so that the caller loops. Returns
  * PST_OK, or CANCELLED or DEADLINE when the limit says so. */
 pst_rc pst_gate_sleep(struct pst_gate *gate, const struct pst_limit *limit);

@@ -83,7 +83,7 @@ static void scatter(const struct pst_decode_dst *dst, size_t at, const char *fro
 
 pst_rc pst_decode_strike(const struct pst_limit *limit)
 {
-    if (limit->cancel && pst_cancel_fired(limit->cancel))
+    if (pst_limit_is_fired(limit))
         return PST_E_CANCELLED;
     return limit->deadline_ns > 0 && pst_now_ns() >= limit->deadline_ns ? (pst_rc)PST_E_DEADLINE
                                                                         : (pst_rc)PST_OK;

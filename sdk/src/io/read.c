@@ -33,6 +33,8 @@ pst_rc pst_read_run(struct pst_get_spec *spec, const pst_call *call, const struc
 {
     int is_done = 0;
     struct pst_get *get = NULL;
+    if (pst_limit_is_fired(limit))
+        return pst_fail_at(spec->port, "GET", spec->key, PST_E_CANCELLED, NULL, err);
     struct pst_waiter *waiter = pst_waiter_new(spec->port->core);
     if (waiter) {
         spec->owner = waiter;
