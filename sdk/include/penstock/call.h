@@ -14,6 +14,12 @@ typedef struct pst_cancel pst_cancel;
 /* Make a token. Ownership: free it after the last call that uses it has returned. */
 PST_API PST_NODISCARD pst_rc pst_cancel_new(pst_cancel **out);
 
+/* Make a token that also asks: while a call waits, `poll(arg)` runs on its thread about 20 times a second,
+ * with no lock held, and anything but 0 fires the token. For hosts that hear of an interrupt only where
+ * they look, as interpreters do. Serves one call at a time. Ownership: as pst_cancel_new. */
+PST_API PST_NODISCARD pst_rc pst_cancel_new_polled(int (*poll)(void *arg), void *arg,
+                                                   pst_cancel **out);
+
 /* End the calls that hold this token: each returns PST_E_CANCELLED within a second, unless it has come to
  * its end before.
  * Threads: any, and safe in a signal handler. */

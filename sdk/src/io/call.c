@@ -16,12 +16,25 @@
 
 struct pst_cancel {
     atomic_int is_fired;
+    int (*poll)(void *arg); /* NULL, or asked by the one thread that waits */
+    void *poll_arg;
+    uint64_t next_poll_ns;
 };
 
 pst_rc pst_cancel_new(pst_cancel **out)
 {
+    return pst_cancel_new_polled(NULL, NULL, out);
+}
+
+pst_rc pst_cancel_new_polled(int (*poll)(void *arg), void *arg, pst_cancel **out)
+{
     *out = calloc(1, sizeof(**out));
-    return *out ? (pst_rc)PST_OK : (pst_rc)PST_E_NO_MEMORY;
+    if (!*out)
+        return PST_E_NO_MEMORY;
+    (*out)->poll = poll;
+    (*out)->poll_arg = arg;
+    (*out)->next_poll_ns = poll ? pst_now_ns() + SLICE_NS : 0;
+    return PST_OK;
 }
 
 void pst_cancel_fire(pst_cancel *cancel)
@@ -78,6 +91,16 @@ int pst_limit_is_fired(const struct pst_limit *limit)
     return limit->cancel && pst_cancel_fired(limit->cancel);
 }
 
+/* What is signalled between unlock and lock is not lost: the caller looks before it sleeps again. */
+static void poll_cancel(pst_cancel *cancel, struct pst_gate *gate, uint64_t now_ns)
+{
+    cancel->next_poll_ns = now_ns + SLICE_NS;
+    pthread_mutex_unlock(&gate->mutex);
+    if (cancel->poll(cancel->poll_arg))
+        pst_cancel_fire(cancel);
+    pthread_mutex_lock(&gate->mutex);
+}
+
 pst_rc pst_gate_sleep(struct pst_gate *gate, const struct pst_limit *limit)
 {
     if (pst_limit_is_fired(limit))
@@ -89,6 +112,10 @@ pst_rc pst_gate_sleep(struct pst_gate *gate, const struct pst_limit *limit)
     uint64_t now_ns = pst_now_ns();
     if (limit->deadline_ns > 0 && now_ns >= limit->deadline_ns)
         return PST_E_DEADLINE;
+    if (limit->cancel && limit->cancel->poll && now_ns >= limit->cancel->next_poll_ns) {
+        poll_cancel(limit->cancel, gate, now_ns);
+        return PST_OK;
+    }
     uint64_t until_ns = limit->cancel ? now_ns + SLICE_NS : limit->deadline_ns;
     if (limit->deadline_ns > 0 && until_ns > limit->deadline_ns)
         until_ns = limit->deadline_ns;
