@@ -5,7 +5,7 @@
     sdk/src/net               sees util only: it links nothing of the core
     plugins/*                 <penstock/plugin.h>, <penstock/sync.h>, system headers, their own folder;
                               directio also plugins/file, the tree of files that both are made of
-    cli, examples, bench      public headers, their own folder
+    cli, bindings, examples, bench   public headers, their own folder
     sdk/include               public headers and the two headers a freestanding compiler brings
     tests                     may see everything
 
@@ -28,7 +28,7 @@ VENDOR_PUBLIC = PLUGIN_HEADERS | {"penstock/base.h", "penstock/status.h"}
 
 
 def source_files():
-    for top in ("sdk", "plugins", "cli", "examples", "bench"):
+    for top in ("sdk", "plugins", "cli", "bindings", "examples", "bench"):
         for directory, folders, names in os.walk(os.path.join(ROOT, top)):
             folders[:] = sorted(d for d in folders if d not in ("build", "target"))
             for name in sorted(names):

@@ -9,7 +9,7 @@ import re
 import sys
 
 ROOT = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else ".")
-TOPS = ("sdk", "plugins", "cli", "tests", "bench", "examples")
+TOPS = ("sdk", "plugins", "cli", "bindings", "tests", "bench", "examples")
 # Built by scripts from copies or against the installed package.
 OUTSIDE = ("tests/install/", "tests/mutants/")
 

@@ -14,6 +14,12 @@
 
 #include <penstock/penstock.h>
 
+/* A function in a table of slots, which are void *: a cast that POSIX has and ISO C has not. */
+#define PY_SLOT(function) (__extension__(void *)(function))
+
+/* A function with other parameters than PyCFunction in a table of methods; its flags say which. */
+#define PY_METHOD(function) ((PyCFunction)(void (*)(void))(function))
+
 /* ---- the module (module.c) --------------------------------------------------------------------- */
 
 /* Types and exceptions, made when the module is loaded; all live as long as the process. */
@@ -35,6 +41,9 @@ int py_queue_init(PyObject *module);
 
 /* The context of all that names no other; made on first use, never freed. Borrowed. */
 pst_context *py_context(void);
+
+/* Set the log members of a context's options: its lines go to Python's logging (log.c). */
+int py_log_begin(pst_context_options *options);
 
 /* ---- exceptions (errors.c) --------------------------------------------------------------------- */
 
@@ -72,7 +81,8 @@ struct py_text {
     PyObject *owner;
     pst_str str;
 };
-int py_text_take(PyObject *value, const char *what, struct py_text *out); /* TypeError names `what` */
+int py_text_take(PyObject *value, const char *what,
+                 struct py_text *out); /* TypeError names `what` */
 void py_text_clear(struct py_text *text);
 
 /* A URI: the same, or an os.PathLike, which stands for file:// and its absolute path. */

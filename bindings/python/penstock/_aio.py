@@ -1,0 +1,2 @@
+"""For asyncio."""
+__all__: list[str] = []

@@ -1,0 +1,2 @@
+"""The functions that take URIs, and Store."""
+__all__: list[str] = []

@@ -1,0 +1,2 @@
+"""Many objects in one call; readers and writers."""
+__all__: list[str] = []
