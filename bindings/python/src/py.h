@@ -128,6 +128,9 @@ pst_buffer *py_view_buffer(PyObject *value);
 /* The store behind a penstock.Store, borrowed; TypeError for anything else, ValueError when it was closed. */
 pst_store *py_store_of(PyObject *value);
 
+/* The context of that store: queues and buffers for it come from there. Borrowed, as long as the Store. */
+pst_context *py_store_context(PyObject *value);
+
 /* The store that the URI lies in, opened with the default options and kept; *key borrows from `uri`.
  * Borrowed: kept stores live as long as the process. */
 pst_store *py_store_at(pst_str uri, pst_str *key);

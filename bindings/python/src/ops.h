@@ -1,0 +1,45 @@
+/* ops.h - the operations that ops.c makes methods and functions of. */
+#ifndef PENSTOCK_PY_OPS_H
+#define PENSTOCK_PY_OPS_H
+
+#include "place.h"
+
+/* ---- op_arguments.c ------------------------------------------------------------------------------ */
+
+/* A choice by name: 1 for the first of `names`, 0 for None. ValueError for what is not among them. */
+int py_choose(PyObject *value, const char *what, const char *const *names, uint32_t *out);
+
+/* One place and a timeout, for operations that take no more. */
+int py_place_parse(PyObject *self, PyObject *args, PyObject *kwargs, const char *format,
+                   struct py_place *place, double *timeout_s);
+
+/* ---- op_read.c ----------------------------------------------------------------------------------- */
+
+PyObject *py_op_get(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *py_op_get_range(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *py_op_get_suffix(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *py_op_get_into(PyObject *self, PyObject *args, PyObject *kwargs);
+
+/* ---- op_write.c ---------------------------------------------------------------------------------- */
+
+PyObject *py_op_put(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *py_op_copy(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *py_op_rename(PyObject *self, PyObject *args, PyObject *kwargs);
+
+/* ---- op_object.c --------------------------------------------------------------------------------- */
+
+PyObject *py_op_stat(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *py_op_exists(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *py_op_delete(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *py_op_delete_prefix(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *py_op_delete_many(PyObject *self, PyObject *args, PyObject *kwargs); /* of a Store */
+
+/* ---- op_store.c ---------------------------------------------------------------------------------- */
+
+PyObject *py_op_create_container(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *py_op_delete_container(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *py_op_presign(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *py_op_describe_store(PyObject *self, PyObject *unused);
+PyObject *py_op_describe(PyObject *self, PyObject *uri);
+
+#endif
