@@ -1,0 +1,319 @@
+"""The functions that take URIs."""
+import os
+import pathlib
+import shutil
+import tempfile
+import unittest
+import unittest.mock
+
+import fake_s3
+import penstock
+
+S3 = fake_s3.FakeS3()
+unittest.addModuleCleanup(S3.close)
+# Before the first use: stores that URIs lie in are opened once.
+os.environ.update(S3.environment())
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.dir = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.dir)
+        self.base = "file://" + self.dir + "/"
+        S3.objects.clear()
+        S3.buckets.clear()
+        S3.buckets.add("bucket")
+        S3.uploads.clear()
+
+    def fill(self, *keys):
+        for key in keys:
+            penstock.put_bytes(self.base + key, key.encode())
+
+    def files(self, top=None):
+        top = top or self.dir
+        return sorted(os.path.relpath(os.path.join(directory, name), top)
+                      for directory, _, names in os.walk(top) for name in names)
+
+
+class Objects(Case):
+    def test_get_and_put(self):
+        for base in (self.base, "s3://bucket/"):
+            with self.subTest(base):
+                uri = base + "d/a"
+                self.assertIsInstance(penstock.put_bytes(uri, b"0123456789"), str)
+                self.assertEqual(penstock.get(uri), b"0123456789")
+                self.assertEqual(penstock.get(uri=uri), b"0123456789")
+                self.assertEqual(penstock.get_range(uri, 2, 3), b"234")
+                self.assertEqual(penstock.get_range(uri, 7), b"789")
+                self.assertEqual(penstock.get_range(uri, offset=10, length=5), b"")
+                self.assertEqual(penstock.get_suffix(uri, 2), b"89")
+                self.assertEqual(penstock.get_bytes(uri), b"0123456789")
+                self.assertIs(type(penstock.get_bytes(uri)), bytes)
+                into = bytearray(4)
+                self.assertEqual(penstock.get_into(uri, into, 3), 4)
+                self.assertEqual(into, b"3456")
+                self.assertEqual(penstock.stat(uri)["size"], 10)
+                self.assertTrue(penstock.exists(uri))
+                penstock.delete(uri)
+                penstock.delete(uri)
+                self.assertFalse(penstock.exists(uri))
+                with self.assertRaises(penstock.NotFoundError) as caught:
+                    penstock.stat(uri)
+                self.assertEqual(caught.exception.uri, uri)
+
+    def test_path_objects_are_files(self):
+        path = pathlib.Path(self.dir, "a")
+        penstock.put_bytes(path, b"1")
+        self.assertEqual(path.read_bytes(), b"1")
+        self.assertEqual(penstock.get(path), b"1")
+        self.assertEqual(penstock.list(path.parent), [path.as_uri()])
+
+    def test_put_with_a_number_arrives_later(self):
+        penstock.put(self.base + "a", b"1")
+        self.assertEqual(penstock.get(self.base + "a"), b"1")
+        with self.assertRaisesRegex(penstock.UnsupportedOperationError, "data generation"):
+            penstock.put(self.base, 10, template="x-{}")
+        with self.assertRaises(TypeError):
+            penstock.put(self.base + "b", True)
+
+    def test_get_object_takes_bucket_and_key(self):
+        S3.objects["bucket/a//b"] = b"1"
+        self.assertEqual(penstock.get_object("bucket", "a//b"), b"1")
+
+    def test_what_is_no_uri_is_refused(self):
+        for kind, uri in ((ValueError, "a/b"), (ValueError, ""), (TypeError, 1), (TypeError, None),
+                          (penstock.NoSchemeError, "nowhere://a/b"), (ValueError, "file://host/x"),
+                          (ValueError, "s3://bucket/")):
+            for call in (penstock.get, penstock.stat, penstock.delete):
+                with self.subTest(uri=uri, call=call), self.assertRaises(kind):
+                    call(uri)
+
+    def test_copy_between_any_two(self):
+        self.fill("a")
+        uris = [self.base + "b", "s3://bucket/a", "s3://other/a", self.base + "c"]
+        S3.buckets.add("other")
+        source = self.base + "a"
+        for uri in uris:
+            penstock.copy(source, uri)
+            self.assertEqual(penstock.get(uri), b"a")
+            source = uri
+        self.assertEqual(S3.uploads, {})
+        with self.assertRaises(penstock.NotFoundError):
+            penstock.copy("s3://bucket/none", self.base + "d")
+        self.assertEqual(self.files(), ["a", "b", "c"])
+
+    def test_copy_carries_attributes_and_many_parts(self):
+        data = os.urandom(20_000_000)
+        penstock.put_bytes(self.base + "big", data, content_type="image/png")
+        penstock.copy(self.base + "big", "s3://bucket/big", timeout=60)
+        self.assertEqual(S3.objects["bucket/big"], data)
+        penstock.copy("s3://bucket/big", self.base + "again")
+        self.assertEqual(penstock.get(self.base + "again"), data)
+        self.fill("small")
+        penstock.put_bytes(self.base + "typed", b"x", content_type="text/plain")
+        penstock.copy(self.base + "typed", "s3://bucket/typed")
+        self.assertEqual(S3.types["bucket/typed"], "text/plain")
+
+    def test_copy_keeps_conditions_through_memory(self):
+        self.fill("a")
+        S3.objects["bucket/there"] = b"old"
+        with self.assertRaises(penstock.Error):
+            penstock.copy(self.base + "a", "s3://bucket/there", create_only=True)
+        with self.assertRaises(penstock.PreconditionError):
+            penstock.copy(self.base + "a", "s3://bucket/new", from_if_match='"other"')
+        self.assertEqual(S3.objects, {"bucket/there": b"old"})
+
+    def test_rename_needs_one_store(self):
+        self.fill("a")
+        penstock.rename(self.base + "a", self.base + "b")
+        self.assertEqual(self.files(), ["b"])
+        with self.assertRaises(ValueError):
+            penstock.rename(self.base + "b", "s3://bucket/b")
+
+    def test_presign_gives_a_url(self):
+        url = penstock.presign("s3://bucket/a b", expires_s=60)
+        self.assertTrue(url.startswith(S3.endpoint + "/bucket/a%20b?"))
+        self.assertIn("X-Amz-Expires=60", url)
+        self.assertNotEqual(penstock.presign("s3://bucket/a", "PUT"), penstock.presign("s3://bucket/a"))
+        with self.assertRaises(ValueError):
+            penstock.presign("s3://bucket/a", expires_s=-1)
+        with self.assertRaises(penstock.UnsupportedOperationError):
+            penstock.presign(self.base + "a")
+
+    def test_describe_tells_of_the_store(self):
+        self.assertEqual(penstock.describe("s3://bucket/x")["authority"], "bucket")
+
+
+class Listing(Case):
+    def test_directory_with_and_without_its_slash(self):
+        self.fill("d/a", "d/s/b", "d2/x")
+        for uri in (self.base + "d", self.base + "d/"):
+            self.assertEqual(penstock.list(uri), [self.base + "d/a", self.base + "d/s/"])
+            self.assertEqual(penstock.list(uri, recursive=True),
+                             [self.base + "d/a", self.base + "d/s/b"])
+
+    def test_object_lists_itself(self):
+        self.fill("d/a")
+        self.assertEqual(penstock.list(self.base + "d/a"), [self.base + "d/a"])
+        self.assertEqual(penstock.list(self.base + "d/a", pattern="^a$"), [self.base + "d/a"])
+        self.assertEqual(penstock.list(self.base + "none"), [])
+
+    def test_pattern_looks_at_what_comes_after_the_directory(self):
+        self.fill("d/a.txt", "d/b.bin", "d/s/a.txt")
+        self.assertEqual(penstock.list(self.base + "d", True, r"^a.*\.txt$"), [self.base + "d/a.txt"])
+        self.assertEqual(penstock.list(self.base + "d", recursive=True, pattern=r"\.txt$"),
+                         [self.base + "d/a.txt", self.base + "d/s/a.txt"])
+        with self.assertRaises(ValueError):
+            penstock.list(self.base, pattern="(")
+
+    def test_a_bucket(self):
+        S3.objects.update({"bucket/a": b"", "bucket/d/b": b""})
+        self.assertEqual(penstock.list("s3://bucket"), ["s3://bucket/a", "s3://bucket/d/"])
+        self.assertEqual(penstock.list("s3://bucket/", True), ["s3://bucket/a", "s3://bucket/d/b"])
+        with self.assertRaises(penstock.NotFoundError):
+            penstock.list("s3://missing/")
+
+    def test_buckets(self):
+        self.assertEqual(penstock.list_containers("s3://"),
+                         [{"name": "bucket", "uri": "s3://bucket/", "creation_date": unittest.mock.ANY}])
+
+
+class Deleting(Case):
+    def test_directory_needs_recursive(self):
+        self.fill("d/a")
+        with self.assertRaises(penstock.InvalidArgumentError):
+            penstock.delete(self.base + "d")
+        self.assertEqual(self.files(), ["d/a"])
+
+    def test_recursive_never_touches_a_neighbour(self):
+        self.fill("foo/a", "foo/s/b", "foobar", "foo2/a")
+        os.makedirs(os.path.join(self.dir, "foo/empty/inner"))
+        penstock.delete(self.base + "foo", recursive=True)
+        self.assertEqual(sorted(os.listdir(self.dir)), ["foo2", "foobar"])
+        penstock.delete(self.base + "foo", recursive=True)
+        penstock.delete(self.base + "foobar", recursive=True)
+        self.assertEqual(os.listdir(self.dir), ["foo2"])
+
+    def test_recursive_in_a_bucket(self):
+        S3.objects.update({f"bucket/{key}": b"" for key in ("foo", "foo/a", "foo/b/c", "foobar")})
+        penstock.delete("s3://bucket/foo", recursive=True)
+        self.assertEqual(set(S3.objects), {"bucket/foobar"})
+
+    def test_whole_store_needs_a_word(self):
+        S3.objects.update({"bucket/a": b"", "bucket/b/c": b""})
+        with self.assertRaises(penstock.InvalidArgumentError):
+            penstock.delete("s3://bucket/", recursive=True)
+        self.assertEqual(len(S3.objects), 2)
+        penstock.delete("s3://bucket/", recursive=True, whole_store=True)
+        self.assertEqual(S3.objects, {})
+
+    def test_conditions_are_of_one_object(self):
+        with self.assertRaises(ValueError):
+            penstock.delete(self.base + "a", recursive=True, if_match="x")
+
+
+class Containers(Case):
+    def test_mkdir_makes_all_of_it_and_may_be_repeated(self):
+        penstock.mkdir(self.base + "a/b/c")
+        penstock.mkdir(self.base + "a/b/c/")
+        self.assertTrue(os.path.isdir(os.path.join(self.dir, "a/b/c")))
+        self.fill("file")
+        with self.assertRaises(penstock.ExistsError):
+            penstock.mkdir(self.base + "file")
+        S3.requests.clear()
+        penstock.mkdir("s3://bucket/a/b")
+        self.assertEqual(S3.requests, [])
+
+    def test_buckets_by_name_and_by_uri(self):
+        penstock.create_bucket("new")
+        penstock.create_bucket("s3://newer/")
+        self.assertEqual(S3.buckets, {"bucket", "new", "newer"})
+        penstock.delete_bucket("new")
+        penstock.delete_bucket("s3://newer")
+        self.assertEqual(S3.buckets, {"bucket"})
+        S3.objects["bucket/a"] = b""
+        with self.assertRaises(penstock.PreconditionError):
+            penstock.delete_bucket("bucket")
+
+
+class Files(Case):
+    def make(self, *names):
+        for name in names:
+            path = os.path.join(self.dir, name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(name)
+
+    def test_upload_patterns_and_directories(self):
+        self.make("x/a.txt", "x/b.txt", "x/c.bin", "tree/1", "tree/s/2")
+        n = penstock.upload([self.dir + "/x/*.txt", self.dir + "/tree"], "s3://bucket/to")
+        self.assertEqual(n, 4)
+        self.assertEqual(sorted(S3.objects), ["bucket/to/a.txt", "bucket/to/b.txt",
+                                              "bucket/to/tree/1", "bucket/to/tree/s/2"])
+        self.assertEqual(S3.objects["bucket/to/tree/s/2"], b"tree/s/2")
+
+    def test_upload_refuses_two_files_for_one_key(self):
+        self.make("x/a", "y/a")
+        with self.assertRaisesRegex(penstock.InvalidArgumentError, "both"):
+            penstock.upload([self.dir + "/x/a", self.dir + "/y/a"], "s3://bucket/")
+        with self.assertRaises(penstock.NotFoundError):
+            penstock.upload([self.dir + "/x/a", self.dir + "/none*"], "s3://bucket/")
+        self.assertEqual(S3.objects, {})
+
+    def test_upload_can_make_the_bucket(self):
+        self.make("a")
+        penstock.upload(self.dir + "/a", "s3://made/", create_bucket=True)
+        penstock.upload(self.dir + "/a", "s3://made/", create_bucket=True)
+        self.assertEqual(S3.objects, {"made/a": b"a"})
+
+    def test_download_gives_the_same_tree(self):
+        S3.objects.update({f"bucket/{key}": key.encode() for key in ("d/a", "d/s/b", "d/s/t/c", "dd")})
+        told = []
+        n = penstock.download("s3://bucket/d", self.dir + "/out",
+                              progress=lambda n_objects, n_bytes: told.append((n_objects, n_bytes)))
+        self.assertEqual(n, 3)
+        self.assertEqual(self.files(self.dir + "/out"), ["a", "s/b", "s/t/c"])
+        with open(self.dir + "/out/s/t/c", "rb") as f:
+            self.assertEqual(f.read(), b"d/s/t/c")
+        self.assertEqual(told[-1], (3, 15))
+        self.assertEqual(penstock.download("s3://bucket/d/", self.dir + "/flat", recursive=False), 1)
+        self.assertEqual(self.files(self.dir + "/flat"), ["a"])
+        self.assertEqual(penstock.download("s3://bucket/dd", self.dir + "/one"), 1)
+        self.assertEqual(self.files(self.dir + "/one"), ["dd"])
+        with self.assertRaises(penstock.NotFoundError):
+            penstock.download("s3://bucket/none", self.dir + "/none")
+        self.assertFalse(os.path.exists(self.dir + "/none"))
+
+    def test_download_never_leaves_its_directory(self):
+        for keys in (["../out"], ["a/../../out"], ["a//b"], ["./a"], ["a", "a/b"]):
+            S3.objects.clear()
+            S3.objects.update({"bucket/d/" + key: b"" for key in ["good", *keys]})
+            with self.subTest(keys=keys), self.assertRaises(penstock.InvalidArgumentError):
+                penstock.download("s3://bucket/d/", self.dir + "/out")
+            self.assertEqual(self.files(), [])
+
+    def test_download_does_not_follow_a_link_out(self):
+        outside = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, outside)
+        os.mkdir(self.dir + "/out")
+        os.symlink(outside, self.dir + "/out/link")
+        S3.objects["bucket/d/link/a"] = b"1"
+        with self.assertRaises(penstock.Error):
+            penstock.download("s3://bucket/d/", self.dir + "/out")
+        self.assertEqual(os.listdir(outside), [])
+
+    def test_failure_stops_the_rest_and_is_named(self):
+        self.make(*[f"x/{i}" for i in range(50)])
+        with self.assertRaises(penstock.NotFoundError):
+            penstock.upload([self.dir + "/x"], "s3://missing/", max_in_flight=2)
+        with self.assertRaises(ZeroDivisionError):
+            penstock.upload([self.dir + "/x"], "s3://bucket/", progress=lambda *_: 1 // 0)
+        with self.assertRaises(ValueError):
+            penstock.upload([self.dir + "/x"], "s3://bucket/", max_in_flight=0)
+        with self.assertRaises(TypeError):
+            penstock.upload([self.dir + "/x"], "s3://bucket/", progress=1)
+        self.assertEqual(S3.uploads, {})
+
+
+if __name__ == "__main__":
+    unittest.main()
