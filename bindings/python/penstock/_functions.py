@@ -229,14 +229,14 @@ def _bucket_uri(name):
     return name if "://" in name else f"s3://{name}/"
 
 
-def create_bucket(name, *, timeout=None):
+def create_bucket(bucket_name, *, timeout=None):
     """Create a bucket: an S3 name, or a URI of any scheme."""
-    create_container(_bucket_uri(name), timeout=timeout)
+    create_container(_bucket_uri(bucket_name), timeout=timeout)
 
 
-def delete_bucket(name, *, timeout=None):
+def delete_bucket(bucket_name, *, timeout=None):
     """Delete an empty bucket: an S3 name, or a URI of any scheme."""
-    delete_container(_bucket_uri(name), timeout=timeout)
+    delete_container(_bucket_uri(bucket_name), timeout=timeout)
 
 
 # ---- files -------------------------------------------------------------------------------------
