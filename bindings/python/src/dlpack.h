@@ -1,11 +1,12 @@
-/* dlpack.h - what of the DLPack ABI is needed to export bytes: https://dmlc.github.io/dlpack, 1.0.
+/* dlpack.h - what of the DLPack ABI is needed to export bytes, and who exports them.
  *
- * The names are ours, the layouts are DLPack's: those of DLManagedTensor, of "dltensor" capsules, and of
- * DLManagedTensorVersioned, of "dltensor_versioned" ones. */
+ * The ABI is that of https://dmlc.github.io/dlpack, 1.0. The names are ours, the layouts are DLPack's: those
+ * of DLManagedTensor, of "dltensor" capsules, and of DLManagedTensorVersioned, of "dltensor_versioned"
+ * ones. */
 #ifndef PENSTOCK_PY_DLPACK_H
 #define PENSTOCK_PY_DLPACK_H
 
-#include <stdint.h>
+#include "py.h"
 
 enum { DLPACK_MAJOR = 1, DLPACK_MINOR = 0 };
 enum { DLPACK_CPU = 1 };  /* kDLCPU */
@@ -37,5 +38,17 @@ struct dlpack_versioned {
     uint64_t flags;
     struct dlpack_tensor tensor;
 };
+
+/* __dlpack__(*, stream, max_version, dl_device, copy) of the bytes in `buffer` (NULL: none), which is
+ * borrowed. `is_trusted`: the consumer never writes, so it may have the legacy protocol too. */
+PyObject *py_dlpack_export(pst_buffer *buffer, int is_trusted, PyObject *args, PyObject *kwargs);
+
+/* __dlpack_device__() of all memory there is. */
+PyObject *py_dlpack_device(PyObject *self, PyObject *unused);
+
+/* An object whose __dlpack__ trusts its consumer. Takes a reference of its own to `buffer`. */
+PyObject *py_dlpack_exporter_new(pst_buffer *buffer);
+
+int py_dlpack_init(void);
 
 #endif

@@ -120,6 +120,9 @@ PyObject *py_attr_dict(const pst_attr *attr);
 /* Take over one reference to `buffer`, after a failure too. NULL buffer: an empty view. */
 PyObject *py_view_new(pst_buffer *buffer);
 
+/* A fresh buffer with a copy of the bytes, which stay where they are until this returns. */
+pst_buffer *py_buffer_copy(const void *data, size_t n);
+
 /* The buffer behind a view, borrowed, or NULL where `value` is no view. */
 pst_buffer *py_view_buffer(PyObject *value);
 

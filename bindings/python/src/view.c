@@ -7,20 +7,15 @@
  *
  * Always read-only: two views may share bytes, and get_many packs small objects side by side.
  *
- * DLPack: the legacy protocol cannot say that memory is read-only, so it is refused, as is memory that
- * does not start at a multiple of 64 bytes, which some frameworks would copy without a word; both with
- * BufferError. copy=True gives a fresh, writable, aligned copy by either protocol. */
+ * DLPack is in dlpack.c. */
 #include "py.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "dlpack.h"
 
 /* From this size on, copying, comparing or giving back is worth letting other threads run. */
 enum { LARGE = 256 * 1024 };
-
-enum { DLPACK_ALIGN = 64 };
 
 struct view {
     PyObject ob_base;
@@ -40,7 +35,7 @@ static struct view *view_of(PyObject *self)
 /* Some consumers of a buffer want an address for no bytes, too. */
 static const void *data_of(const struct view *view)
 {
-    static const _Alignas(DLPACK_ALIGN) char nothing[1];
+    static const _Alignas(64) char nothing[1];
     const void *data = view->buffer ? pst_buffer_data(view->buffer) : NULL;
 
     return data ? data : nothing;
@@ -57,8 +52,9 @@ static void unref(pst_buffer *buffer)
         pst_buffer_unref(buffer);
         return;
     }
-    Py_BEGIN_ALLOW_THREADS pst_buffer_unref(buffer);
-    Py_END_ALLOW_THREADS
+    PyThreadState *thread = PyEval_SaveThread();
+    pst_buffer_unref(buffer);
+    PyEval_RestoreThread(thread);
 }
 
 static void drop_buffer(struct view *view)
@@ -76,12 +72,12 @@ static void copy_bytes(void *to, const void *from, size_t n)
             memcpy(to, from, n);
         return;
     }
-    Py_BEGIN_ALLOW_THREADS memcpy(to, from, n);
-    Py_END_ALLOW_THREADS
+    PyThreadState *thread = PyEval_SaveThread();
+    memcpy(to, from, n);
+    PyEval_RestoreThread(thread);
 }
 
-/* A fresh buffer with a copy of the bytes, which stay where they are until this returns. */
-static pst_buffer *copy_of(const void *data, size_t n)
+pst_buffer *py_buffer_copy(const void *data, size_t n)
 {
     pst_context *context = py_context();
     pst_error err = PST_ERROR_INIT;
@@ -149,7 +145,7 @@ static PyObject *view_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
             return NULL;
         const int is_empty = bytes.len == 0;
         if (!is_empty)
-            buffer = copy_of(bytes.buf, (size_t)bytes.len);
+            buffer = py_buffer_copy(bytes.buf, (size_t)bytes.len);
         PyBuffer_Release(&bytes);
         if (!is_empty && !buffer)
             return NULL;
@@ -332,8 +328,9 @@ static int compare_bytes(const Py_buffer *a, const Py_buffer *b)
     if (n < LARGE) {
         order = n > 0 ? memcmp(a->buf, b->buf, n) : 0;
     } else {
-        Py_BEGIN_ALLOW_THREADS order = memcmp(a->buf, b->buf, n);
-        Py_END_ALLOW_THREADS
+        PyThreadState *thread = PyEval_SaveThread();
+        order = memcmp(a->buf, b->buf, n);
+        PyEval_RestoreThread(thread);
     }
     return order ? order : (a->len > b->len) - (a->len < b->len);
 }
@@ -415,193 +412,19 @@ static PyObject *get_nbytes(PyObject *self, void *unused)
 
 /* ---- DLPack ------------------------------------------------------------------------------------ */
 
-/* One exported tensor, by either protocol, with its reference to the buffer. */
-struct tensor {
-    union {
-        struct dlpack_legacy legacy;
-        struct dlpack_versioned versioned;
-    } dlpack;
-    pst_buffer *buffer;
-    int64_t shape, stride;
-};
-
-static void free_tensor(struct tensor *tensor)
-{
-    pst_buffer_unref(tensor->buffer);
-    free(tensor);
-}
-
-/* The frameworks call these on any thread, with or without the GIL. */
-static void delete_legacy(struct dlpack_legacy *self)
-{
-    free_tensor(self->manager);
-}
-
-static void delete_versioned(struct dlpack_versioned *self)
-{
-    free_tensor(self->manager);
-}
-
-/* A consumer renames the capsule, and then the tensor is its own. */
-static const char legacy_name[] = "dltensor";
-static const char versioned_name[] = "dltensor_versioned";
-
-static void destroy_legacy(PyObject *capsule)
-{
-    if (PyCapsule_IsValid(capsule, legacy_name))
-        delete_legacy(PyCapsule_GetPointer(capsule, legacy_name));
-}
-
-static void destroy_versioned(PyObject *capsule)
-{
-    if (PyCapsule_IsValid(capsule, versioned_name))
-        delete_versioned(PyCapsule_GetPointer(capsule, versioned_name));
-}
-
-/* Takes over the reference to `buffer`, which NULL stands for no bytes. */
-static PyObject *export_tensor(pst_buffer *buffer, int is_versioned, uint64_t flags)
-{
-    struct tensor *tensor = calloc(1, sizeof(*tensor));
-    PyObject *capsule = NULL;
-
-    if (!tensor) {
-        unref(buffer);
-        return PyErr_NoMemory();
-    }
-    tensor->buffer = buffer;
-    tensor->shape = buffer ? (int64_t)pst_buffer_size(buffer) : 0;
-    tensor->stride = 1;
-    /* The protocol has no const; the flag says it. */
-    union {
-        const void *in;
-        void *out;
-    } data = {.in = buffer ? pst_buffer_data(buffer) : NULL};
-    const struct dlpack_tensor shown = {
-        .data = data.out,
-        .device_type = DLPACK_CPU,
-        .ndim = 1,
-        .dtype_code = DLPACK_UINT,
-        .dtype_bits = 8,
-        .dtype_lanes = 1,
-        .shape = &tensor->shape,
-        .strides = &tensor->stride,
-    };
-    if (is_versioned) {
-        tensor->dlpack.versioned = (struct dlpack_versioned){
-            .major = DLPACK_MAJOR,
-            .minor = DLPACK_MINOR,
-            .manager = tensor,
-            .deleter = delete_versioned,
-            .flags = flags,
-            .tensor = shown,
-        };
-        capsule = PyCapsule_New(&tensor->dlpack.versioned, versioned_name, destroy_versioned);
-    } else {
-        tensor->dlpack.legacy = (struct dlpack_legacy){
-            .tensor = shown,
-            .manager = tensor,
-            .deleter = delete_legacy,
-        };
-        capsule = PyCapsule_New(&tensor->dlpack.legacy, legacy_name, destroy_legacy);
-    }
-    if (!capsule)
-        free_tensor(tensor);
-    return capsule;
-}
-
-/* Does the consumer know the versioned protocol? -1: no pair of numbers. */
-static int knows_versions(PyObject *max_version)
-{
-    if (!max_version || max_version == Py_None)
-        return 0;
-    PyObject *major = PySequence_GetItem(max_version, 0);
-    const long number = major ? PyLong_AsLong(major) : -1;
-    Py_XDECREF(major);
-    if (PyErr_Occurred())
-        return -1;
-    return number >= DLPACK_MAJOR;
-}
-
-/* 1: here, in main memory; 0: elsewhere; -1: no pair of numbers. */
-static int is_cpu(PyObject *device)
-{
-    long numbers[2] = {0};
-
-    if (!device || device == Py_None)
-        return 1;
-    for (int i = 0; i < 2; i++) {
-        PyObject *item = PySequence_GetItem(device, i);
-        numbers[i] = item ? PyLong_AsLong(item) : -1;
-        Py_XDECREF(item);
-        if (PyErr_Occurred())
-            return -1;
-    }
-    return numbers[0] == DLPACK_CPU && numbers[1] == 0;
-}
-
-static PyObject *export_copy(struct view *view, int is_versioned)
-{
-    pst_buffer *buffer = NULL;
-
-    if (size_of(view) > 0) {
-        view->n_exports++; /* against a release meanwhile */
-        buffer = copy_of(data_of(view), size_of(view));
-        view_releasebuffer(&view->ob_base, NULL);
-        if (!buffer)
-            return NULL;
-    }
-    return export_tensor(buffer, is_versioned, DLPACK_IS_COPIED);
-}
-
-static PyObject *export_alias(struct view *view, int is_versioned)
-{
-    if (!is_versioned) {
-        PyErr_SetString(PyExc_BufferError,
-                        "a BytesView is read-only, which DLPack before 1.0 cannot say: "
-                        "pass copy=True, or use memoryview(view)");
-        return NULL;
-    }
-    if ((uintptr_t)data_of(view) % DLPACK_ALIGN != 0) {
-        PyErr_Format(PyExc_BufferError,
-                     "this view does not start at a multiple of %d bytes, so some frameworks "
-                     "would copy it: pass copy=True, or use memoryview(view)",
-                     DLPACK_ALIGN);
-        return NULL;
-    }
-    return export_tensor(view->buffer ? pst_buffer_ref(view->buffer) : NULL, 1, DLPACK_READ_ONLY);
-}
-
 static PyObject *view_dlpack(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"stream", "max_version", "dl_device", "copy", NULL};
-    PyObject *stream = Py_None, *max_version = Py_None, *device = Py_None, *copy = Py_None;
-    struct view *view = view_of(self);
-
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOO:__dlpack__", names, &stream,
-                                     &max_version, &device, &copy) ||
-        check_open(view) < 0)
+    if (check_open(view_of(self)) < 0)
         return NULL;
-    if (stream != Py_None) {
-        PyErr_SetString(PyExc_BufferError, "memory of the CPU has no stream: stream must be None");
-        return NULL;
-    }
-    const int here = is_cpu(device);
-    const int is_versioned = here < 0 ? -1 : knows_versions(max_version);
-    const int is_copy = is_versioned < 0 || copy == Py_None ? 0 : PyObject_IsTrue(copy);
-    if (here < 0 || is_versioned < 0 || is_copy < 0)
-        return NULL;
-    if (!here) {
-        PyErr_SetString(PyExc_BufferError, "a BytesView is exported to the CPU only: (1, 0)");
-        return NULL;
-    }
-    return is_copy ? export_copy(view, is_versioned) : export_alias(view, is_versioned);
+    return py_dlpack_export(view_of(self)->buffer, 0, args, kwargs);
 }
 
-static PyObject *view_dlpack_device(PyObject *self, PyObject *unused)
+static PyObject *view_for_jax(PyObject *self, PyObject *unused)
 {
-    (void)self;
     (void)unused;
-    return Py_BuildValue("(ii)", DLPACK_CPU, 0);
+    if (check_open(view_of(self)) < 0)
+        return NULL;
+    return py_dlpack_exporter_new(view_of(self)->buffer);
 }
 
 /* ---- the type ---------------------------------------------------------------------------------- */
@@ -626,8 +449,15 @@ static PyMethodDef methods[] = {
      "copy.\n\n"
      "BufferError where it cannot be had without a copy: for a consumer of DLPack before 1.0, and\n"
      "for a view that does not start at a multiple of 64 bytes."},
-    {"__dlpack_device__", view_dlpack_device, METH_NOARGS,
+    {"__dlpack_device__", py_dlpack_device, METH_NOARGS,
      "__dlpack_device__($self, /)\n--\n\nThe CPU: (1, 0)."},
+    {"for_jax", view_for_jax, METH_NOARGS,
+     "for_jax($self, /)\n--\n\n"
+     "What jax.dlpack.from_dlpack takes, without a copy.\n\n"
+     "JAX asks for DLPack as it was before 1.0, where nothing says that memory is read-only, and "
+     "a\n"
+     "BytesView itself refuses that. JAX never writes to its arrays; give this to nobody who "
+     "does."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -671,5 +501,5 @@ int py_view_init(PyObject *module)
     if (!type)
         return -1;
     py_module.bytes_view = (PyTypeObject *)(void *)type;
-    return PyModule_AddObjectRef(module, "BytesView", type);
+    return PyModule_AddObjectRef(module, "BytesView", type) < 0 ? -1 : py_dlpack_init();
 }

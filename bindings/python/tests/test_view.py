@@ -367,6 +367,26 @@ class DLPack(unittest.TestCase):
         with self.assertRaises(TypeError):
             view.__dlpack__(None)
 
+    def test_exporter_for_jax_takes_the_legacy_protocol_too(self):
+        before = handed_out()
+        view = BytesView(DATA)
+        exporter = view.for_jax()
+        at = address(view)
+        self.assertEqual(exporter.__dlpack_device__(), (1, 0))
+        del view
+        capsule = exporter.__dlpack__(stream=None)
+        tensor = Legacy.from_address(capsule_pointer(capsule, b"dltensor")).tensor
+        self.assertEqual((tensor.data, tensor.shape[0]), (at, len(DATA)))
+        capsule = exporter.__dlpack__(max_version=(1, 0))
+        managed = Versioned.from_address(capsule_pointer(capsule, b"dltensor_versioned"))
+        self.assertEqual((managed.flags, managed.tensor.data), (READ_ONLY, at))
+        with self.assertRaises(BufferError):
+            BytesView(DATA)[1:].for_jax().__dlpack__(stream=None)
+        with self.assertRaises(TypeError):
+            type(exporter)()
+        del capsule, exporter
+        self.assertEqual(handed_out(), before)
+
     def test_empty(self):
         capsule, managed = self.versioned(BytesView())
         self.assertEqual(managed.tensor.shape[0], 0)
