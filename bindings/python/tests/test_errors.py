@@ -1,7 +1,14 @@
 """The exceptions: what they derive from, what they know, and that they travel."""
 import asyncio
 import builtins
+import errno
+import http.server
+import os
 import pickle
+import shutil
+import socket
+import tempfile
+import threading
 import unittest
 
 import penstock
@@ -81,6 +88,160 @@ class Classes(unittest.TestCase):
             self.assertIs(type(again), type(error))
             self.assertEqual((str(again), again.uri, again.http_status, again.code),
                              ("text", "s3://bucket/key", 503, error.code))
+
+
+class Server:
+    """Answers every request the same way: with one of S3's errors, or not at all."""
+
+    def __init__(self, status, code, **headers):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def answer(self):
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                if status == 0:
+                    ending.wait()
+                    self.close_connection = True
+                    return
+                body = f"<Error><Code>{code}</Code><Message>so it is</Message></Error>".encode()
+                self.send_response(status)
+                for name, value in {"x-amz-request-id": "REQ7", **headers}.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(body)
+
+            do_GET = do_HEAD = do_PUT = do_DELETE = answer
+
+            def log_message(self, *unused):
+                pass
+
+        self.ending = ending = threading.Event()
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads, self.server.block_on_close = True, False
+        self.address = f"127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        self.ending.set()
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def store_at(address):
+    return penstock.Store("s3://bucket/", {"endpoint": f"http://{address}", "region": "us-east-1",
+                                           "access_key_id": "id", "secret_access_key": "secret"})
+
+
+class OfAStore(unittest.TestCase):
+    """What a server said is in the attributes."""
+
+    def error_of(self, status, code, call=lambda store: store.get("key", timeout=10), **headers):
+        with Server(status, code, **headers) as server:
+            with self.assertRaises(penstock.Error) as caught:
+                call(store_at(server.address))
+            self.assertEqual(caught.exception.endpoint, server.address)
+        return caught.exception
+
+    def test_status_and_code_choose_the_class(self):
+        for status, code, kind in ((404, "NoSuchKey", penstock.NotFoundError),
+                                   (404, "NoSuchBucket", FileNotFoundError),
+                                   (403, "AccessDenied", penstock.PermissionDeniedError),
+                                   (403, "AccessDenied", PermissionError),
+                                   (403, "InvalidAccessKeyId", penstock.UnauthenticatedError),
+                                   (412, "PreconditionFailed", penstock.PreconditionError)):
+            with self.subTest(code):
+                error = self.error_of(status, code)
+                self.assertIsInstance(error, kind)
+                self.assertEqual((error.http_status, error.provider_code, error.request_id),
+                                 (status, code, "REQ7"))
+                self.assertEqual((error.attempt, error.retryable), (1, False))
+                self.assertGreater(error.max_attempts, 1)
+                self.assertIn("bucket/key", error.uri)
+                self.assertIn(code, str(error))
+
+    def test_secret_is_in_no_attribute(self):
+        error = self.error_of(403, "SignatureDoesNotMatch")
+        self.assertNotIn("secret", repr(error) + repr(vars(error)))
+
+    def test_write_tells_the_same(self):
+        error = self.error_of(403, "AccessDenied",
+                              lambda store: store.put("key", b"data", timeout=10))
+        self.assertIsInstance(error, PermissionError)
+        self.assertEqual((error.http_status, error.errno), (403, errno.EACCES))
+
+    def test_server_that_does_not_answer_is_a_timeout(self):
+        with Server(0, None) as server:
+            with self.assertRaises(builtins.TimeoutError) as caught:
+                store_at(server.address).get("key", timeout=0.3)
+        self.assertEqual((caught.exception.code, caught.exception.errno),
+                         ("DEADLINE", errno.ETIMEDOUT))
+
+    def test_throttling_is_retried_until_the_timeout(self):
+        with Server(503, "SlowDown") as server:
+            with self.assertRaises(penstock.Error) as caught:
+                store_at(server.address).get("key", timeout=1)
+        error = caught.exception
+        self.assertIsInstance(error, (penstock.ThrottledError, penstock.TimeoutError))
+        self.assertIn("SlowDown", str(error))
+
+    def test_nobody_listens(self):
+        with socket.socket() as reserved:
+            reserved.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+            address = f"127.0.0.1:{reserved.getsockname()[1]}"
+            with self.assertRaises((ConnectionError, builtins.TimeoutError)) as caught:
+                store_at(address).get("key", timeout=1)
+        self.assertIn(address, str(caught.exception))
+
+
+class OfFiles(unittest.TestCase):
+    def setUp(self):
+        self.dir = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.dir)
+
+    def test_missing_file(self):
+        uri = f"file://{self.dir}/absent"
+        for call in (penstock.get, penstock.stat, lambda u: penstock.get_range(u, 0, 1),
+                     lambda u: penstock.copy(u, u + "2")):
+            with self.assertRaises(FileNotFoundError) as caught:
+                call(uri)
+            error = caught.exception
+            self.assertIsInstance(error, penstock.NotFoundError)
+            self.assertEqual((error.code, error.errno, error.uri),
+                             ("NOT_FOUND", errno.ENOENT, uri))
+            self.assertEqual((error.http_status, error.request_id, error.provider_code),
+                             (None, None, None))
+            self.assertIn("absent", str(error))
+            self.assertNotIn("\n", str(error))
+
+    def test_error_crosses_processes_as_it_is(self):
+        with self.assertRaises(penstock.NotFoundError) as caught:
+            penstock.get(f"file://{self.dir}/absent")
+        again = pickle.loads(pickle.dumps(caught.exception))
+        self.assertEqual((type(again), str(again), vars(again)),
+                         (penstock.NotFoundError, str(caught.exception), vars(caught.exception)))
+
+    def test_no_such_scheme_names_those_there_are(self):
+        with self.assertRaises(penstock.NoSchemeError) as caught:
+            penstock.get("nowhere://bucket/key")
+        self.assertRegex(str(caught.exception), "file.*s3|s3.*file")
+        self.assertIsInstance(caught.exception, ValueError)
+
+    def test_process_goes_on_after_every_one(self):
+        path = os.path.join(self.dir, "x")
+        for _ in range(100):
+            with self.assertRaises(penstock.NotFoundError):
+                penstock.get(f"file://{path}")
+            with self.assertRaises(ValueError):
+                penstock.get("no uri")
+            with self.assertRaises(TypeError):
+                penstock.get(7)
+        penstock.put_bytes(f"file://{path}", b"data")
+        self.assertEqual(penstock.get(f"file://{path}"), b"data")
 
 
 if __name__ == "__main__":
