@@ -1,2 +1,384 @@
-"""For asyncio."""
-__all__: list[str] = []
+"""asyncio: the functions of the package, and the methods of Store, as coroutines.
+
+Each event loop has a queue (queue.c) whose descriptor it watches. What coroutines ask for in one
+turn of the loop is submitted together, and what has ended is taken together: one wake-up serves
+many. Functions that the queue does not know run in the loop's executor, where a token ends them.
+
+A coroutine that is cancelled first ends what it started: when it raises, nothing reads or writes
+the caller's buffers any more, and no write is under way.
+"""
+import asyncio
+import functools
+import itertools
+import os
+import weakref
+
+from . import _functions, _streams
+from ._penstock import (COPY, DELETE, EXISTS, GET, GET_INTO, PUT, STAT, Cancel,
+                        LengthMismatchError, Queue, UnsupportedOperationError)
+
+_FLUSH_AT = 64  # requests that wait for no later turn of the loop
+_PAGE = 1000
+
+
+class _Link:
+    """The queue of one event loop. It does not know the loop, which its users may let go."""
+    __slots__ = ("queue", "is_scheduled")
+
+    def __init__(self):
+        self.queue = Queue()
+        self.is_scheduled = False
+
+    def begin(self, loop, operation):
+        if self.queue.n_pending >= _FLUSH_AT:
+            _deliver(self.queue.flush())
+        if not self.is_scheduled:
+            self.is_scheduled = True
+            loop.call_soon(self.flush)
+        return operation
+
+    def flush(self):
+        self.is_scheduled = False
+        _deliver(self.queue.flush())
+
+    def reap(self):
+        _deliver(self.queue.reap())
+
+
+_links = weakref.WeakKeyDictionary()
+os.register_at_fork(after_in_child=_links.clear)
+
+
+def _deliver(over):
+    for waiter, error, result in over:
+        if waiter.done():
+            continue
+        if error is None:
+            waiter.set_result(result)
+        else:
+            waiter.set_exception(error)
+
+
+def _open_link(loop):
+    for other in list(_links):
+        if other.is_closed():
+            _links.pop(other).queue.close()
+    link = _Link()
+    loop.add_reader(link.queue.fileno(), link.reap)
+    _links[loop] = link
+    return link
+
+
+async def _end(link, operation):
+    """Wait for an operation, and end it if the wait is cancelled."""
+    try:
+        return await operation.waiter
+    except asyncio.CancelledError:
+        loop = asyncio.get_running_loop()
+        link.queue.cancel(operation)
+        while not operation.is_over:
+            operation.waiter = waiter = loop.create_future()
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                pass  # it is being cancelled, and goes when it is over
+        raise
+    except GeneratorExit:
+        link.queue.cancel(operation)
+        raise
+
+
+async def _one(kind, store, target, first=None, second=None, timeout=None, otherwise=None):
+    """One operation. `otherwise()`: the coroutine for what the queue cannot carry."""
+    loop = asyncio.get_running_loop()
+    link = _links.get(loop) or _open_link(loop)
+    operation = link.queue.one(loop.create_future(), kind, store, target, first, second, timeout)
+    if operation is None:
+        return await otherwise()
+    return await _end(link, link.begin(loop, operation))
+
+
+async def _many(kind, store, targets, data, max_in_flight, return_exceptions, timeout,
+                otherwise=None):
+    """Many operations of a kind."""
+    loop = asyncio.get_running_loop()
+    link = _links.get(loop) or _open_link(loop)
+    operation = link.queue.many(loop.create_future(), kind, store, targets, data, max_in_flight,
+                                return_exceptions, timeout)
+    if operation is None:
+        return await otherwise()
+    return await _end(link, link.begin(loop, operation))
+
+
+async def _in_thread(function, *args, **keywords):
+    """A blocking function, in the loop's executor."""
+    cancel = Cancel()
+    future = asyncio.get_running_loop().run_in_executor(
+        None, functools.partial(cancel.run, function, *args, **keywords))
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        if not cancel.fire():
+            future.cancel()
+        while not future.done():
+            try:
+                await asyncio.wait((future,))
+            except asyncio.CancelledError:
+                pass
+        if not future.cancelled():
+            future.exception()  # seen; nobody else asks
+        raise
+    except GeneratorExit:
+        cancel.fire()
+        future.cancel()
+        raise
+
+
+def _blocking(store, name):
+    """The call that waits: a method of the store, or the function."""
+    if store is not None:
+        return getattr(store, name)
+    return getattr(_functions, name, None) or getattr(_streams, name)
+
+
+def _copy_of(data):
+    return memoryview(data).tobytes()
+
+
+async def _get_into(store, target, buffer, offset, expected_len, timeout, options):
+    if options:
+        return await _in_thread(_blocking(store, "get_into"), target, buffer, offset,
+                                timeout=timeout, **options)
+    loop = asyncio.get_running_loop()
+    link = _links.get(loop) or _open_link(loop)
+    operation = link.queue.one(loop.create_future(), GET_INTO, store, target, offset, buffer,
+                               timeout)
+    n_read = await _end(link, link.begin(loop, operation))
+    there = max(operation.object_size - offset, 0)
+    if expected_len is not None and there != expected_len:
+        error = LengthMismatchError(
+            f"{target}: {expected_len} bytes were expected, there are {there}")
+        error.expected, error.actual = expected_len, there
+        raise error
+    return n_read
+
+
+async def _put(store, target, data, borrow, timeout, options):
+    if not borrow:
+        data = _copy_of(data)
+
+    def otherwise():
+        return _in_thread(_blocking(store, "put_bytes"), target, data, timeout=timeout, **options)
+
+    if options:
+        return await otherwise()
+    return await _one(PUT, store, target, data, None, timeout, otherwise)
+
+
+async def _put_many(store, items, max_in_flight, borrow, return_exceptions, timeout):
+    items = [(target, data) if borrow else (target, _copy_of(data)) for target, data in items]
+
+    def otherwise():
+        return _in_thread(_blocking(store, "put_many"), items, max_in_flight,
+                          return_exceptions=return_exceptions, timeout=timeout)
+
+    done = await _many(PUT, store, [target for target, _ in items], [data for _, data in items],
+                       max_in_flight, return_exceptions, timeout, otherwise)
+    return done if return_exceptions else None
+
+
+async def _copy(store, source, destination, timeout, options):
+    if not options:
+        try:
+            return await _one(COPY, store, source, destination, None, timeout)
+        except UnsupportedOperationError:
+            pass  # the store has no means of its own
+    return await _in_thread(_blocking(store, "copy"), source, destination, timeout=timeout,
+                            **options)
+
+
+# ---- functions ----------------------------------------------------------------------------------
+
+
+async def get_async(uri, *, timeout=None, **options):
+    """Read a whole object: get()."""
+    if options:
+        return await _in_thread(_functions.get, uri, timeout=timeout, **options)
+    return await _one(GET, None, uri, 0, None, timeout)
+
+
+async def get_range_async(uri, offset, length=None, *, timeout=None, **options):
+    """Read a range: get_range()."""
+    if options:
+        return await _in_thread(_functions.get_range, uri, offset, length, timeout=timeout,
+                                **options)
+    return await _one(GET, None, uri, offset, length, timeout)
+
+
+async def get_into_async(uri, buffer, offset=0, *, expected_len=None, timeout=None, **options):
+    """Read into a writable buffer: get_into(). After a failure or a cancellation, too, nothing
+    writes to it any more. `expected_len`: LengthMismatchError for any other number of bytes."""
+    return await _get_into(None, uri, buffer, offset, expected_len, timeout, options)
+
+
+async def get_many_async(uris, max_in_flight=64, *, return_exceptions=False, timeout=None):
+    """Read many objects: get_many()."""
+    return await _many(GET, None, uris, None, max_in_flight, return_exceptions, timeout)
+
+
+async def put_bytes_async(uri, data, *, borrow=True, timeout=None, **options):
+    """Write a whole object: put_bytes(). The data is read in place; borrow=False copies it."""
+    return await _put(None, uri, data, borrow, timeout, options)
+
+
+async def put_async(uri, data, *args, timeout=None, **options):
+    """Write a whole object: put()."""
+    if args or isinstance(data, int):
+        return _functions.put(uri, data, *args, **options)  # says what is wrong
+    return await put_bytes_async(uri, data, timeout=timeout, **options)
+
+
+async def put_many_async(items, max_in_flight=64, *, borrow=True, return_exceptions=False,
+                         timeout=None):
+    """Write many objects: put_many()."""
+    return await _put_many(None, items, max_in_flight, borrow, return_exceptions, timeout)
+
+
+async def stat_async(uri, *, timeout=None, **options):
+    """The attributes of an object: stat()."""
+    if options:
+        return await _in_thread(_functions.stat, uri, timeout=timeout, **options)
+    return await _one(STAT, None, uri, timeout=timeout)
+
+
+async def stat_many_async(uris, max_in_flight=64, *, return_exceptions=False, timeout=None):
+    """The attributes of many objects, in the order of the URIs."""
+    return await _many(STAT, None, uris, None, max_in_flight, return_exceptions, timeout)
+
+
+async def exists_async(uri, *, timeout=None):
+    """Is there an object? exists()."""
+    return await _one(EXISTS, None, uri, timeout=timeout)
+
+
+async def delete_async(uri, recursive=False, *, timeout=None, **options):
+    """Delete an object: delete()."""
+    if recursive or options:
+        return await _in_thread(_functions.delete, uri, recursive, timeout=timeout, **options)
+    return await _one(DELETE, None, uri, timeout=timeout)
+
+
+async def copy_async(src, dst, *, timeout=None, **options):
+    """Copy an object: copy()."""
+    return await _copy(None, src, dst, timeout, options)
+
+
+def _threaded(function, qualified):
+    """The coroutine for a function or method that the queue does not know."""
+
+    @functools.wraps(function)
+    async def call(*args, **keywords):
+        return await _in_thread(function, *args, **keywords)
+
+    call.__name__ = function.__name__ + "_async"
+    call.__qualname__ = qualified + call.__name__
+    call.__module__ = "penstock"
+    return call
+
+
+_THREADED = ("create_bucket", "create_container", "delete_bucket", "delete_container",
+             "delete_prefix", "download", "get_bytes", "get_object", "get_suffix",
+             "list", "list_containers", "mkdir", "presign", "rename", "upload")
+for _name in _THREADED:
+    globals()[_name + "_async"] = _threaded(_blocking(None, _name), "")
+
+__all__ = ["get_async", "get_range_async", "get_into_async", "get_many_async", "put_bytes_async",
+           "put_async", "put_many_async", "stat_async", "stat_many_async", "exists_async",
+           "delete_async", "copy_async", *(name + "_async" for name in _THREADED)]
+
+
+# ---- methods of Store ---------------------------------------------------------------------------
+
+
+class _Methods:
+    """What Store has by key, as coroutines."""
+
+    async def get_async(self, key, *, timeout=None, **options):
+        """Read a whole object: get()."""
+        if options:
+            return await _in_thread(self.get, key, timeout=timeout, **options)
+        return await _one(GET, self, key, 0, None, timeout)
+
+    async def get_range_async(self, key, offset, length=None, *, timeout=None, **options):
+        """Read a range: get_range()."""
+        if options:
+            return await _in_thread(self.get_range, key, offset, length, timeout=timeout,
+                                    **options)
+        return await _one(GET, self, key, offset, length, timeout)
+
+    async def get_into_async(self, key, buffer, offset=0, *, expected_len=None, timeout=None,
+                             **options):
+        """Read into a writable buffer: get_into()."""
+        return await _get_into(self, key, buffer, offset, expected_len, timeout, options)
+
+    async def get_many_async(self, keys, max_in_flight=64, *, return_exceptions=False,
+                             timeout=None):
+        """Read many objects: get_many()."""
+        return await _many(GET, self, keys, None, max_in_flight, return_exceptions, timeout)
+
+    async def put_bytes_async(self, key, data, *, borrow=True, timeout=None, **options):
+        """Write a whole object: put_bytes()."""
+        return await _put(self, key, data, borrow, timeout, options)
+
+    async def put_many_async(self, items, max_in_flight=64, *, borrow=True,
+                             return_exceptions=False, timeout=None):
+        """Write many objects: put_many()."""
+        return await _put_many(self, items, max_in_flight, borrow, return_exceptions, timeout)
+
+    async def stat_async(self, key, *, timeout=None, **options):
+        """The attributes of an object: stat()."""
+        if options:
+            return await _in_thread(self.stat, key, timeout=timeout, **options)
+        return await _one(STAT, self, key, timeout=timeout)
+
+    async def stat_many_async(self, keys, max_in_flight=64, *, return_exceptions=False,
+                              timeout=None):
+        """The attributes of many objects, in the order of the keys."""
+        return await _many(STAT, self, keys, None, max_in_flight, return_exceptions, timeout)
+
+    async def exists_async(self, key, *, timeout=None):
+        """Is there an object? exists()."""
+        return await _one(EXISTS, self, key, timeout=timeout)
+
+    async def delete_async(self, key, *, timeout=None, **options):
+        """Delete an object: delete()."""
+        if options:
+            return await _in_thread(self.delete, key, timeout=timeout, **options)
+        return await _one(DELETE, self, key, timeout=timeout)
+
+    async def copy_async(self, src, dst, *, timeout=None, **options):
+        """Copy within the store: copy()."""
+        return await _copy(self, src, dst, timeout, options)
+
+    async def list_async(self, prefix="", **options):
+        """The entries of list(), `async for`; pages are read as they are needed."""
+        listing = self.list(prefix, **options)
+        while page := await _in_thread(_take_page, listing):
+            for entry in page:
+                yield entry
+
+
+def _take_page(listing):
+    return list(itertools.islice(listing, _PAGE))
+
+
+_THREADED_METHODS = ("create_container", "delete_container", "delete_many", "delete_prefix",
+                     "get_suffix", "presign", "rename")
+for _name in _THREADED_METHODS:
+    if hasattr(_functions.Store, _name):
+        setattr(_functions.Store, _name + "_async",
+                _threaded(getattr(_functions.Store, _name), "Store."))
+for _name, _function in vars(_Methods).items():
+    if _name.endswith("_async"):
+        _function.__qualname__ = "Store." + _name
+        setattr(_functions.Store, _name, _function)

@@ -73,6 +73,10 @@ struct py_call {
 int py_call_begin(struct py_call *call, double timeout_s); /* below 0: no limit */
 int py_call_end(struct py_call *call);
 
+/* Let all calls of this thread, where it is not the main one, end when `cancel` fires; NULL: no more. Returns
+ * what it was before. */
+pst_cancel *py_call_lend(pst_cancel *cancel);
+
 /* ---- values (convert.c) ------------------------------------------------------------------------ */
 
 /* Text of Python's as bytes: str in UTF-8 (surrogateescape, as os.fsencode does), bytes as they are.

@@ -147,7 +147,7 @@ pst_rc pst_queue_submit(pst_queue *queue, const pst_request *requests, size_t n,
         return pst_fail(err, PST_E_NO_MEMORY, "out of memory");
     for (size_t i = 0; i < n && rc == PST_OK; i++) {
         rc = pst_item_new(queue, &requests[i], &items[i], err);
-        if (rc != PST_OK)
+        if (rc != PST_OK && n > 1)
             pst_error_prefix(err, "queue: request %zu: ", i);
     }
     if (rc != PST_OK) {

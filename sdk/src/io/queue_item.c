@@ -442,17 +442,18 @@ static pst_rc make_delete(struct pst_item *item, const pst_request *request)
                                                           : (pst_rc)PST_E_NO_MEMORY;
 }
 
+static const struct {
+    enum pst_slot slot;
+    uint64_t caps;
+} kinds[] = {
+    [PST_REQ_PUT] = {PST_SLOT_PUT, PST_CAP_PUT},
+    [PST_REQ_STAT] = {PST_SLOT_STAT, PST_CAP_STAT},
+    [PST_REQ_DELETE] = {PST_SLOT_REMOVE, PST_CAP_REMOVE},
+    [PST_REQ_COPY] = {PST_SLOT_COPY, PST_CAP_COPY},
+};
+
 static pst_rc make_task(struct pst_item *item, const pst_request *request, pst_error *err)
 {
-    static const struct {
-        enum pst_slot slot;
-        uint64_t caps;
-    } kinds[] = {
-        [PST_REQ_PUT] = {PST_SLOT_PUT, PST_CAP_PUT},
-        [PST_REQ_STAT] = {PST_SLOT_STAT, PST_CAP_STAT},
-        [PST_REQ_DELETE] = {PST_SLOT_REMOVE, PST_CAP_REMOVE},
-        [PST_REQ_COPY] = {PST_SLOT_COPY, PST_CAP_COPY},
-    };
     pst_rc rc = pst_verb_need(item->port, kinds[request->kind].caps, err);
     if (rc != PST_OK)
         return rc;
@@ -516,6 +517,11 @@ pst_rc pst_item_new(struct pst_queue *queue, const pst_request *given, struct ps
     if (rc == PST_E_NO_MEMORY)
         pst_fail(err, rc, "out of memory");
     if (rc != PST_OK) {
+        if (item->port)
+            pst_fail_at(item->port,
+                        request.kind == PST_REQ_GET ? "GET"
+                                                    : pst_slot_name(kinds[request.kind].slot),
+                        request.key, rc, err, err);
         pst_item_unref(item);
         return rc;
     }

@@ -1,0 +1,83 @@
+/* operation.h - what queue.c (submit and reap) and operation.c (what is asked for and what came) share. */
+#ifndef PENSTOCK_PY_OPERATION_H
+#define PENSTOCK_PY_OPERATION_H
+
+#include "py.h"
+
+/* What an operation may do; the numbers are known to _aio.py by name. */
+enum {
+    PY_GET = 1,
+    PY_GET_INTO,
+    PY_PUT,
+    PY_STAT,
+    PY_EXISTS,
+    PY_DELETE,
+    PY_COPY,
+    PY_KINDS,
+};
+
+/* One object of an operation. */
+struct py_item {
+    struct py_operation *operation;
+    uint64_t id;         /* while it is under way; else 0 */
+    struct py_text text; /* the URI or key as it was given */
+    pst_str key;         /* part of `text` */
+    pst_store *store;    /* kept for ever, or the operation's */
+};
+
+/* One request, or many of a kind of which `window` are under way at a time. The queue has a reference until
+ * it is over, and links it by `next`. */
+struct py_operation {
+    PyObject_HEAD
+    struct py_operation *previous, *next; /* among those that are not over */
+    struct py_operation *next_waiting; /* among those with requests to submit; after the end: next
+                                           * of those that are over and not handed out */
+    PyObject *waiter;                  /* the future that gets the result */
+    PyObject *targets;                 /* as they were given: one, or a tuple */
+    PyObject *result, *error;
+    PyObject *owner;  /* penstock.Store, or NULL: targets are URIs */
+    pst_store *store; /* of the owner, with a reference */
+    struct py_item *items;
+    Py_buffer *data; /* PUT, GET_INTO: one each, held until that has ended; obj NULL: none */
+    size_t n, n_started, n_live, window;
+    uint64_t offset, length, deadline_ns; /* deadline 0: none */
+    struct py_text to_text;               /* COPY */
+    pst_str to;
+    pst_store *to_store;
+    unsigned long long object_size; /* of the last that was read; ULLONG_MAX: not known */
+    int kind;
+    char is_many, is_waiting, is_stopped, is_dropped, is_over, takes_exceptions;
+};
+
+extern PyTypeObject *py_operation_type;
+int py_operation_init(PyObject *module);
+
+/* Make one; nothing is started. All arguments are checked here. `store`: None or a penstock.Store. */
+struct py_operation *py_operation_new(PyObject *waiter, int kind, PyObject *store,
+                                      PyObject *targets, int is_many, PyObject *timeout);
+
+/* The arguments that not all kinds have. */
+int py_operation_take_data(struct py_operation *operation, size_t i, PyObject *data);
+int py_operation_take_range(struct py_operation *operation, PyObject *offset, PyObject *length);
+int py_operation_take_copy(struct py_operation *operation, PyObject *to);
+
+/* Can one request each carry the data of a PUT? */
+int py_operation_fits(const struct py_operation *operation);
+
+/* Fill in the request for the item; borrows from the operation. Allowed without the GIL. */
+void py_operation_ask(struct py_item *item, pst_iov *iov, pst_request *request);
+
+/* Keep what the event brought. It is the operation's error that fails an operation. */
+void py_operation_keep(struct py_item *item, pst_event *event);
+
+/* Let go of the caller's buffers but those of requests under way. What is under way when the queue goes (see
+ * shut() in queue.c) keeps its memory for ever. */
+void py_operation_release(struct py_operation *operation);
+
+/* The same for a request that could not be submitted. */
+void py_operation_refuse(struct py_item *item, pst_rc rc, const pst_error *err);
+
+/* Cancel tokens for calls in other threads: cancel.c. */
+int py_cancel_init(PyObject *module);
+
+#endif
