@@ -111,10 +111,21 @@ static void log_text(PyObject *logger, int level, PyObject *text)
 
 static PyObject *find_logger(void)
 {
+    static int has_handler;
     PyObject *logging = PyImport_ImportModule("logging");
     PyObject *logger = logging ? PyObject_CallMethod(logging, "getLogger", "(s)", "penstock")
                                : NULL;
 
+    if (logger && !has_handler) {
+        /* As libraries do: an application that set up no logging is shown nothing. */
+        PyObject *handler = PyObject_CallMethod(logging, "NullHandler", NULL);
+        PyObject *done = handler ? PyObject_CallMethod(logger, "addHandler", "(O)", handler) : NULL;
+        if (!done)
+            Py_CLEAR(logger);
+        has_handler = done != NULL;
+        Py_XDECREF(handler);
+        Py_XDECREF(done);
+    }
     Py_XDECREF(logging);
     return logger;
 }

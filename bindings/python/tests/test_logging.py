@@ -33,6 +33,19 @@ class Logging(unittest.TestCase):
     def test_without_logging_nothing_is_said(self):
         self.assertEqual(run("import penstock; penstock.stats()", **ABSENT), ("", ""))
 
+    def test_warning_is_shown_to_nobody_who_set_up_no_logging(self):
+        code = ("{setup}\n"
+                "import penstock\n"
+                "store = penstock.Store('s3://bucket/', {{'endpoint': 'http://127.0.0.1:1'}},\n"
+                "                       credentials=lambda uri: None)\n"
+                "try: store.get('key')\n"
+                "except penstock.Error: pass\n"
+                "for _ in range(1000): pass")
+        self.assertEqual(run(code.format(setup="")), ("", ""))
+        out, err = run(code.format(setup="import logging; logging.basicConfig()"))
+        self.assertEqual(out, "")
+        self.assertIn("WARNING:penstock:", err)
+
     def test_line_comes_in_the_main_thread_while_the_program_runs(self):
         code = ("import logging, threading, time\n"
                 "seen = []\n"
