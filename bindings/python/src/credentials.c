@@ -180,12 +180,16 @@ pst_context *py_asker_context(struct py_asker *asker, PyObject *uri)
         .struct_size = sizeof(options), .credentials = ask, .credentials_arg = asker};
     pst_error err = PST_ERROR_INIT;
     pst_context *context = NULL;
+    PyThreadState *save;
     pst_rc rc;
 
     if (py_log_begin(&options) < 0)
         return NULL;
-    Py_BEGIN_ALLOW_THREADS rc = pst_context_new(&options, &context, &err);
-    Py_END_ALLOW_THREADS if (rc == PST_OK) return context;
+    save = PyEval_SaveThread();
+    rc = pst_context_new(&options, &context, &err);
+    PyEval_RestoreThread(save);
+    if (rc == PST_OK)
+        return context;
     py_raise(rc, &err, uri);
     return NULL;
 }

@@ -128,11 +128,13 @@ static void listing_dealloc(PyObject *object)
     struct listing *self = listing_of(object);
     PyTypeObject *type = Py_TYPE(object);
     pst_list *list = self->list;
+    PyThreadState *save;
 
     PyObject_GC_UnTrack(object);
     if (list) {
-        Py_BEGIN_ALLOW_THREADS pst_list_free(list);
-        Py_END_ALLOW_THREADS
+        save = PyEval_SaveThread();
+        pst_list_free(list);
+        PyEval_RestoreThread(save);
     }
     Py_CLEAR(self->owner);
     Py_CLEAR(self->uri);

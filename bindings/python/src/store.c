@@ -88,6 +88,7 @@ static int open_store(struct store_object *self, pst_str uri, PyObject *options)
 {
     pst_error err = PST_ERROR_INIT;
     pst_context *context;
+    PyThreadState *save;
     struct py_kv kv;
     pst_rc rc;
 
@@ -102,8 +103,10 @@ static int open_store(struct store_object *self, pst_str uri, PyObject *options)
         py_kv_clear(&kv);
         return -1;
     }
-    Py_BEGIN_ALLOW_THREADS rc = pst_store_open(context, uri, kv.kv, kv.n, &self->store, &err);
-    Py_END_ALLOW_THREADS py_kv_clear(&kv);
+    save = PyEval_SaveThread();
+    rc = pst_store_open(context, uri, kv.kv, kv.n, &self->store, &err);
+    PyEval_RestoreThread(save);
+    py_kv_clear(&kv);
     if (rc != PST_OK) {
         self->store = NULL;
         py_raise(rc, &err, self->uri);
@@ -152,15 +155,18 @@ static void let_go(struct store_object *self)
 {
     pst_context *context = self->context;
     pst_store *store = self->store;
+    PyThreadState *save;
 
     self->store = NULL;
     self->context = NULL;
     py_asker_drop(self->asker);
     if (!store && !context)
         return;
-    Py_BEGIN_ALLOW_THREADS if (store) pst_store_free(store);
+    save = PyEval_SaveThread();
+    if (store)
+        pst_store_free(store);
     pst_context_free(context);
-    Py_END_ALLOW_THREADS
+    PyEval_RestoreThread(save);
 }
 
 static PyObject *store_close(PyObject *object, PyObject *unused)
@@ -361,14 +367,16 @@ static pst_store *open_kept(PyObject *name, pst_str uri)
     pst_error err = PST_ERROR_INIT;
     pst_context *context = py_context();
     pst_store *store = NULL, *other;
+    PyThreadState *save;
     PyObject *address;
     pst_rc rc;
 
     if (!context)
         return NULL;
-    Py_BEGIN_ALLOW_THREADS rc = pst_store_open(context, uri, NULL, 0, &store, &err);
-    Py_END_ALLOW_THREADS if (rc != PST_OK)
-    {
+    save = PyEval_SaveThread();
+    rc = pst_store_open(context, uri, NULL, 0, &store, &err);
+    PyEval_RestoreThread(save);
+    if (rc != PST_OK) {
         PyObject *text = py_str_of(uri);
         if (text)
             py_raise(rc, &err, text);

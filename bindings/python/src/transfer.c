@@ -254,37 +254,63 @@ static int tell_progress(struct transfer *t, PyObject *progress)
     return result ? 0 : -1;
 }
 
+/* 1 when all workers have ended. *must_end: the call is to stop, an exception may be set. */
+static int look(struct transfer *t, int *must_end)
+{
+    struct py_call call;
+    int is_over;
+
+    if (py_call_begin(&call, -1) < 0) {
+        PyThreadState *save = PyEval_SaveThread();
+        is_over = has_ended(t);
+        PyEval_RestoreThread(save);
+        *must_end = 1;
+        return is_over;
+    }
+    is_over = has_ended(t);
+    /* Fired by what lets an event loop end the calls of its threads. */
+    *must_end = call.limits.cancel && pst_cancel_fired(call.limits.cancel);
+    if (py_call_end(&call) < 0)
+        *must_end = 1;
+    return is_over;
+}
+
+/* What the call fails with, unless a worker failed first. */
+static void note_failure(struct transfer *t, pst_rc rc, const char *why)
+{
+    pthread_mutex_lock(&t->mutex);
+    if (t->locked.rc == PST_OK) {
+        t->locked.rc = rc;
+        t->locked.failed = t->n_pairs;
+        t->locked.err = (pst_error)PST_ERROR_INIT;
+        t->locked.err.code = rc;
+        PyOS_snprintf(t->locked.err.message, sizeof(t->locked.err.message),
+                      "%s when %zu of %zu objects had been copied", why, atomic_load(&t->n_done),
+                      t->n_pairs);
+    }
+    pthread_mutex_unlock(&t->mutex);
+    pst_cancel_fire(t->cancel);
+}
+
 /* Until all workers have ended. Leaves an exception that a handler or the callback raised. */
 static void wait_for_workers(struct transfer *t, double timeout_s, PyObject *progress)
 {
     uint64_t start_ns = now_ns();
-    int is_ending = 0;
+    int is_ending = 0, must_end = 0;
 
-    for (unsigned n_looks = 1;; n_looks++) {
-        int is_over;
-        Py_BEGIN_ALLOW_THREADS is_over = has_ended(t);
-        Py_END_ALLOW_THREADS if (is_over) return;
+    for (unsigned n_looks = 1; !look(t, &must_end); n_looks++) {
         if (is_ending)
             continue;
-        if (timeout_s >= 0 && (double)(now_ns() - start_ns) > timeout_s * 1e9) {
-            pthread_mutex_lock(&t->mutex);
-            if (t->locked.rc == PST_OK) {
-                t->locked.rc = PST_E_DEADLINE;
-                t->locked.err = (pst_error)PST_ERROR_INIT;
-                PyOS_snprintf(t->locked.err.message, sizeof(t->locked.err.message),
-                              "%zu of %zu objects were transferred when the time was over",
-                              atomic_load(&t->n_done), t->n_pairs);
-                t->locked.err.code = PST_E_DEADLINE;
-                t->locked.failed = t->n_pairs;
-            }
-            pthread_mutex_unlock(&t->mutex);
-            is_ending = 1;
-        }
-        if (PyErr_CheckSignals() < 0 ||
-            (n_looks % TELL_LOOKS == 0 && tell_progress(t, progress) < 0))
-            is_ending = 1;
-        if (is_ending)
-            pst_cancel_fire(t->cancel);
+        is_ending = 1;
+        if (must_end)
+            note_failure(t, PST_E_CANCELLED, "cancelled");
+        else if (timeout_s >= 0 && (double)(now_ns() - start_ns) > timeout_s * 1e9)
+            note_failure(t, PST_E_DEADLINE, "the time was over");
+        else if (PyErr_CheckSignals() < 0 ||
+                 (n_looks % TELL_LOOKS == 0 && tell_progress(t, progress) < 0))
+            note_failure(t, PST_E_CANCELLED, "interrupted");
+        else
+            is_ending = 0;
     }
 }
 
@@ -318,6 +344,7 @@ static void fini_transfer(struct transfer *t)
 static int run_transfer(struct transfer *t, size_t n_workers, double timeout_s, PyObject *progress)
 {
     pthread_t threads[WORKERS_MAX];
+    PyThreadState *save;
     size_t n_threads;
 
     if (n_workers > t->n_pairs)
@@ -327,8 +354,12 @@ static int run_transfer(struct transfer *t, size_t n_workers, double timeout_s, 
     n_threads = start_workers(t, n_workers, threads);
     if (n_threads > 0)
         wait_for_workers(t, timeout_s, progress);
-    Py_BEGIN_ALLOW_THREADS for (size_t i = 0; i < n_threads; i++) pthread_join(threads[i], NULL);
-    Py_END_ALLOW_THREADS if (PyErr_Occurred()) return -1;
+    save = PyEval_SaveThread();
+    for (size_t i = 0; i < n_threads; i++)
+        pthread_join(threads[i], NULL);
+    PyEval_RestoreThread(save);
+    if (PyErr_Occurred())
+        return -1;
     if (n_threads == 0 && t->n_pairs > 0) {
         PyErr_SetString(PyExc_RuntimeError, "cannot start a thread");
         return -1;

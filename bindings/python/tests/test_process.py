@@ -121,6 +121,26 @@ class Forks(Case):
             self.assertEqual(len(list(listing)), 1)
             self.assertEqual(store.get("a"), b"x" * 100_000)
 
+    def test_child_asks_for_credentials_of_its_own(self):
+        with fake_s3.FakeS3() as s3:
+            s3.objects["bucket/a"] = b"1"
+            asked = []
+
+            def ask(uri):
+                asked.append(uri)
+                return {"access_key_id": f"of-{os.getpid()}", "secret_access_key": "s"}
+
+            store = penstock.Store("s3://bucket/", {"endpoint": s3.endpoint}, credentials=ask)
+            store.get("a")
+
+            def work():
+                return 0 if store.get("a") == b"1" and len(asked) == 2 else 1
+
+            for _ in range(5):
+                self.assertEqual(self.fork(work), 0)
+            self.assertEqual(len(asked), 1)
+            self.assertEqual(len(set(s3.keys)), 6)
+
     def test_ctrl_c_is_heard_in_a_child(self):
         with fake_s3.FakeS3() as s3:
             store = penstock.Store("s3://bucket/", s3.options())
