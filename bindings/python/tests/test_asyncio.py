@@ -30,6 +30,23 @@ def n_descriptors():
     return len(os.listdir("/proc/self/fd"))
 
 
+def runners():
+    """What runs a coroutine function: uvloop and anyio too, where they are installed."""
+    found = {"asyncio": lambda function: asyncio.run(function())}
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        def run(function):
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                return runner.run(function())
+
+        found["uvloop"] = run
+    with contextlib.suppress(ImportError):
+        import anyio
+        found["anyio"] = anyio.run
+    return found
+
+
 class Case(unittest.TestCase):
     def setUp(self):
         directory = tempfile.TemporaryDirectory()
@@ -297,20 +314,9 @@ class Loops(Case):
         self.assertEqual(asyncio.run(self.get()), b"hello")
 
     def test_other_loops(self):
-        """uvloop and anyio, where they are installed."""
-        try:
-            import uvloop
-        except ImportError:
-            pass
-        else:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                self.assertEqual(runner.run(self.get()), b"hello")
-        try:
-            import anyio
-        except ImportError:
-            pass
-        else:
-            self.assertEqual(anyio.run(self.get), b"hello")
+        for name, run in runners().items():
+            with self.subTest(loop=name):
+                self.assertEqual(run(self.get), b"hello")
 
 
 class SlowStore(Case):
@@ -390,6 +396,40 @@ class SlowStore(Case):
             return time.monotonic() - began
 
         self.assertLess(asyncio.run(run()), 0.4 + 2 * SOON_S)
+
+    def test_timeout_of_other_loops(self):
+        self.stall()
+        buffer = bytearray(5)
+
+        async def run():
+            with self.assertRaises(TimeoutError):
+                async with asyncio.timeout(0.2), asyncio.TaskGroup() as group:
+                    group.create_task(self.store.get_into_async("a", buffer))
+                    group.create_task(self.store.put_bytes_async("b", buffer))
+                    group.create_task(self.store.get_suffix_async("a", 2))
+            buffer.append(0)  # nobody holds it any more
+
+        for name, run_with in runners().items():
+            with self.subTest(loop=name):
+                began = time.monotonic()
+                run_with(run)
+                self.assertLess(time.monotonic() - began, 0.2 + SOON_S)
+
+    def test_scope_that_is_cancelled(self):
+        if "anyio" not in runners():
+            return
+        import anyio
+        self.stall()
+
+        async def run():
+            began = time.monotonic()
+            with anyio.move_on_after(0.2) as scope:
+                await self.store.put_bytes_async("b", bytes(1000))
+            return scope.cancelled_caught, time.monotonic() - began
+
+        is_cancelled, took = anyio.run(run)
+        self.assertTrue(is_cancelled)
+        self.assertLess(took, 0.2 + SOON_S)
 
     def test_timeout_of_the_call(self):
         self.stall()
