@@ -14,13 +14,15 @@ pst_cancel *py_call_lend(pst_cancel *cancel)
 static int look_for_signals(void *arg)
 {
     struct py_call *call = arg;
+    if (PyThread_get_thread_ident() != py_module.main_thread)
+        return 0; /* a handle that another thread uses now */
     PyEval_RestoreThread(call->thread);
     call->is_interrupted = PyErr_CheckSignals() < 0;
     call->thread = PyEval_SaveThread();
     return call->is_interrupted;
 }
 
-int py_call_begin(struct py_call *call, double timeout_s)
+static void set_limits(struct py_call *call, double timeout_s)
 {
     *call = (struct py_call){.limits = {.struct_size = sizeof(call->limits)}};
     if (timeout_s >= 0) {
@@ -29,23 +31,57 @@ int py_call_begin(struct py_call *call, double timeout_s)
                                   : timeout_ms < 1e15 ? (uint64_t)timeout_ms
                                                       : (uint64_t)1000000000000000;
     }
+}
+
+static int make_token(struct py_call *call)
+{
+    if (pst_cancel_new_polled(look_for_signals, call, &call->limits.cancel) == PST_OK)
+        return 0;
+    PyErr_NoMemory();
+    return -1;
+}
+
+int py_call_begin(struct py_call *call, double timeout_s)
+{
+    set_limits(call, timeout_s);
     call->limits.cancel = lent;
     /* Only the main thread runs signal handlers; any other would ask in vain. */
-    if (PyThread_get_thread_ident() == py_module.main_thread &&
-        pst_cancel_new_polled(look_for_signals, call, &call->limits.cancel) != PST_OK) {
-        PyErr_NoMemory();
+    if (PyThread_get_thread_ident() == py_module.main_thread && make_token(call) < 0)
         return -1;
-    }
-    call->thread = PyEval_SaveThread();
+    py_call_enter(call);
     return 0;
 }
 
 int py_call_end(struct py_call *call)
 {
+    int result = py_call_leave(call);
+    py_call_drop(call);
+    return result;
+}
+
+int py_call_hold(struct py_call *call, double timeout_s)
+{
+    set_limits(call, timeout_s);
+    return make_token(call);
+}
+
+void py_call_enter(struct py_call *call)
+{
+    call->is_interrupted = 0;
+    call->thread = PyEval_SaveThread();
+}
+
+int py_call_leave(struct py_call *call)
+{
     PyEval_RestoreThread(call->thread);
+    py_loans_return();
+    /* The handler may have raised when the call had just ended: the exception comes first. */
+    return call->is_interrupted ? -1 : 0;
+}
+
+void py_call_drop(struct py_call *call)
+{
     if (call->limits.cancel != lent)
         pst_cancel_free(call->limits.cancel);
     call->limits.cancel = NULL;
-    /* The handler may have raised when the call had just ended: the exception comes first. */
-    return call->is_interrupted ? -1 : 0;
 }

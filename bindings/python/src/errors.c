@@ -8,6 +8,8 @@
 #include "py.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 /* An exception class: of which name, below which of ours, with which base of Python's. */
@@ -149,6 +151,17 @@ PyObject *py_raise(pst_rc rc, const pst_error *err, PyObject *uri)
         Py_DECREF(exception);
     }
     return NULL;
+}
+
+PyObject *py_refuse(PyObject *uri, const char *format, ...)
+{
+    pst_error err = PST_ERROR_INIT;
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(err.message, sizeof(err.message), format, args);
+    va_end(args);
+    return py_raise(PST_E_INVALID, &err, uri);
 }
 
 /* ---- the classes ------------------------------------------------------------------------------- */

@@ -51,6 +51,9 @@ int py_log_begin(pst_context_options *options);
  * CANCELLED with an exception already set (Ctrl-C) leaves that one. Returns NULL. */
 PyObject *py_raise(pst_rc rc, const pst_error *err, PyObject *uri);
 
+/* Raise INVALID with a message of its own. Returns NULL. */
+PyObject *py_refuse(PyObject *uri, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 /* The exception itself, for results that carry one each. New reference. */
 PyObject *py_exception_new(pst_rc rc, const pst_error *err, PyObject *uri);
 
@@ -76,6 +79,29 @@ int py_call_end(struct py_call *call);
 /* Let all calls of this thread, where it is not the main one, end when `cancel` fires; NULL: no more. Returns
  * what it was before. */
 pst_cancel *py_call_lend(pst_cancel *cancel);
+
+/* The same for a handle that keeps its call for later ones, as readers and writers do: held before the
+ * handle is opened, dropped after it was freed, and each call on it stands between enter and leave. A token
+ * that Ctrl-C fired ends every later call too. `call` must not move. */
+int py_call_hold(struct py_call *call, double timeout_s);
+void py_call_enter(struct py_call *call);
+int py_call_leave(struct py_call *call);
+void py_call_drop(struct py_call *call);
+
+/* ---- memory that the engine reads after a call has returned (loan.c) --------------------------- */
+
+/* Contiguous bytes of an object of Python's, which stays as it is until the loan was returned. */
+struct py_loan {
+    Py_buffer view;
+    struct py_loan *next;
+};
+struct py_loan *py_loan_take(PyObject *value);
+
+/* Give a loan back: on any thread, with the GIL or without. Fits pst_buffer_wrap and pst_request. */
+void py_loan_release(void *loan);
+
+/* Let go of the objects behind all loans that were given back; every call of call.c ends with it. */
+void py_loans_return(void);
 
 /* ---- values (convert.c) ------------------------------------------------------------------------ */
 
