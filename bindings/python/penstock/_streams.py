@@ -1,2 +1,4 @@
 """Many objects in one call; readers and writers."""
-__all__: list[str] = []
+from ._penstock import get_many, get_ranges, put_many
+
+__all__ = ["get_many", "get_ranges", "put_many"]

@@ -141,8 +141,7 @@ static int fill_module(PyObject *module)
         PyModule_AddStringConstant(module, "__version__", pst_version()) < 0 ||
         PyModule_AddFunctions(module, functions) < 0 || py_errors_init(module) < 0 ||
         py_view_init(module) < 0 || py_store_init(module) < 0 || py_list_init(module) < 0 ||
-        py_many_init(module) < 0 || py_reader_init(module) < 0 || py_writer_init(module) < 0 ||
-        py_queue_init(module) < 0)
+        py_reader_init(module) < 0 || py_writer_init(module) < 0 || py_queue_init(module) < 0)
         return -1;
     if (pthread_atfork(NULL, NULL, become_main_thread) != 0) {
         PyErr_NoMemory();

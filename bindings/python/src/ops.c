@@ -71,6 +71,31 @@
          "presign($" self ", " word ", method='GET', expires_s=3600, *, timeout=None)\n--\n\n"     \
          "Make a URL that grants one method on one object for a while."},
 
+/* What many.c and put_many.c do. */
+#define STREAMS(self, word)                                                                        \
+    {"get_many", PY_METHOD(py_get_many), KEYWORDS,                                                 \
+     "get_many($" self ", " word "s, max_in_flight=64, *, return_exceptions=False, "               \
+     "timeout=None)\n--\n\n"                                                                       \
+     "Read whole objects side by side: a list of (name, BytesView) in the order "                  \
+     "asked for.\n\n"                                                                              \
+     "Names given twice come twice; URIs have one scheme. The first failure is "                   \
+     "raised and stops the rest, unless return_exceptions is true: then an "                       \
+     "exception stands in the place of the view."},                                                \
+        {"get_ranges", PY_METHOD(py_get_ranges), KEYWORDS,                                         \
+         "get_ranges($" self ", " word ", ranges, *, max_in_flight=None, "                         \
+         "merge_gap_bytes=None, timeout=None)\n--\n\n"                                             \
+         "Read (offset, length) ranges of one version of an object: a list of "                    \
+         "BytesView in their order.\n\n"                                                           \
+         "A length of None means to the end. Ranges at most merge_gap_bytes apart "                \
+         "(None: 64 KiB) share a request; 0 keeps each to itself."},                               \
+        {"put_many", PY_METHOD(py_put_many), KEYWORDS,                                             \
+         "put_many($" self ", items, max_in_flight=64, *, return_exceptions=False, "               \
+         "timeout=None)\n--\n\n"                                                                   \
+         "Write whole objects side by side, from (name, data) pairs; the data is "                 \
+         "not copied.\n\n"                                                                         \
+         "The first failure is raised and stops the rest, unless return_exceptions "               \
+         "is true: then a list tells None or an exception for each."},
+
 #define DELETE_DOC                                                                                 \
     ", *, version=None, if_match=None, timeout=None)\n--\n\n"                                      \
     "Delete exactly this object; one that is not there is no error."
@@ -85,6 +110,7 @@
 /* clang-format off */
 static PyMethodDef store_methods[] = {
     OPERATIONS("self", "key")
+    STREAMS("self", "key")
     {"delete", PY_METHOD(py_op_delete), KEYWORDS, "delete($self, key" DELETE_DOC},
     {"delete_many", PY_METHOD(py_op_delete_many), KEYWORDS,
      "delete_many($self, keys, *, return_exceptions=False, timeout=None)\n--\n\n"
@@ -101,6 +127,7 @@ static PyMethodDef store_methods[] = {
 
 static PyMethodDef module_functions[] = {
     OPERATIONS("module", "uri")
+    STREAMS("module", "uri")
     {"delete_object", PY_METHOD(py_op_delete), KEYWORDS, "delete_object($module, uri" DELETE_DOC},
     {"iterate", PY_METHOD(py_list_new), KEYWORDS, "iterate($module, uri" LIST_SIGNATURE LIST_DOC},
     {"iterate_containers", PY_METHOD(py_list_new_containers), KEYWORDS,

@@ -34,7 +34,6 @@ int py_errors_init(PyObject *module);
 int py_view_init(PyObject *module);
 int py_store_init(PyObject *module);
 int py_list_init(PyObject *module);
-int py_many_init(PyObject *module);
 int py_reader_init(PyObject *module);
 int py_writer_init(PyObject *module);
 int py_queue_init(PyObject *module);
