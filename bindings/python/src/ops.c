@@ -71,7 +71,7 @@
          "presign($" self ", " word ", method='GET', expires_s=3600, *, timeout=None)\n--\n\n"     \
          "Make a URL that grants one method on one object for a while."},
 
-/* What many.c and put_many.c do. */
+/* What many.c, put_many.c, reader.c and writer.c do. */
 #define STREAMS(self, word)                                                                        \
     {"get_many", PY_METHOD(py_get_many), KEYWORDS,                                                 \
      "get_many($" self ", " word "s, max_in_flight=64, *, return_exceptions=False, "               \
@@ -94,7 +94,25 @@
          "Write whole objects side by side, from (name, data) pairs; the data is "                 \
          "not copied.\n\n"                                                                         \
          "The first failure is raised and stops the rest, unless return_exceptions "               \
-         "is true: then a list tells None or an exception for each."},
+         "is true: then a list tells None or an exception for each."},                             \
+        {"open_reader", PY_METHOD(py_open_reader), KEYWORDS,                                       \
+         "open_reader($" self ", " word ", *, readahead=True, part_bytes=None, "                   \
+         "max_in_flight=None, decode='never', timeout=None)\n--\n\n"                               \
+         "Open an object as a raw binary file: read, readinto, seek.\n\n"                          \
+         "Reads in a row come from up to max_in_flight parts fetched ahead. All are "              \
+         "of one version: an object that is replaced meanwhile is a ChangedError. "                \
+         "decode='zstd' decompresses, 'by_name' where the key ends in .zst. The "                  \
+         "timeout is that of each call."},                                                         \
+        {"open_writer", PY_METHOD(py_open_writer), KEYWORDS,                                       \
+         "open_writer($" self ", " word ", *, part_bytes=None, buffer_bytes=None, "                \
+         "max_in_flight=None, size_hint=None, create_only=False, if_match=None, "                  \
+         "content_type=None, metadata=None, compression_level=None, timeout=None)\n--\n\n"         \
+         "Start an object of any length: an ObjectWriter.\n\n"                                     \
+         "Parts of part_bytes, at most max_in_flight at once, travel while the next "              \
+         "one is filled; buffer_bytes is a wish for their length. create_only and "                \
+         "if_match are conditions of publishing. compression_level, 1 to 22, stores "              \
+         "zstd frames under the name that was given. The timeout is that of each "                 \
+         "call."},
 
 #define DELETE_DOC                                                                                 \
     ", *, version=None, if_match=None, timeout=None)\n--\n\n"                                      \

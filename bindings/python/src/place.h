@@ -37,10 +37,12 @@ int py_ops_init(PyObject *module);
 PyObject *py_list_new(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *py_list_new_containers(PyObject *self, PyObject *args, PyObject *kwargs);
 
-/* Those of many.c and put_many.c. */
+/* Those of many.c, put_many.c, reader.c and writer.c. */
 PyObject *py_get_many(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *py_get_ranges(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *py_put_many(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *py_open_reader(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *py_open_writer(PyObject *self, PyObject *args, PyObject *kwargs);
 
 /* Copying many objects through memory (transfer.c). */
 PyObject *py_transfer(PyObject *module, PyObject *args, PyObject *kwargs);
