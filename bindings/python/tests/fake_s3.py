@@ -256,6 +256,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif key:
             self.s3.objects.pop(f"{bucket}/{key}", None)
             self.answer(204)
+        elif bucket not in self.s3.buckets:
+            self.fail(404, "NoSuchBucket")
         elif any(name.startswith(bucket + "/") for name in self.s3.objects):
             self.fail(409, "BucketNotEmpty")
         else:
