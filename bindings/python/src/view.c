@@ -427,6 +427,19 @@ static PyObject *view_for_jax(PyObject *self, PyObject *unused)
     return py_dlpack_exporter_new(view_of(self)->buffer);
 }
 
+/* The capsule at once: TensorFlow's from_dlpack takes no exporter. */
+static PyObject *view_for_tensorflow(PyObject *self, PyObject *unused)
+{
+    PyObject *none = PyTuple_New(0);
+    PyObject *capsule = NULL;
+
+    (void)unused;
+    if (none && check_open(view_of(self)) == 0)
+        capsule = py_dlpack_export(view_of(self)->buffer, 1, none, NULL);
+    Py_XDECREF(none);
+    return capsule;
+}
+
 /* ---- the type ---------------------------------------------------------------------------------- */
 
 static PyMethodDef methods[] = {
@@ -458,6 +471,10 @@ static PyMethodDef methods[] = {
      "a\n"
      "BytesView itself refuses that. JAX never writes to its arrays; give this to nobody who "
      "does."},
+    {"for_tensorflow", view_for_tensorflow, METH_NOARGS,
+     "for_tensorflow($self, /)\n--\n\n"
+     "What tf.experimental.dlpack.from_dlpack takes, without a copy.\n\n"
+     "As for_jax, for the same reason. It can be taken once."},
     {NULL, NULL, 0, NULL},
 };
 

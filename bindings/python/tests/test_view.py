@@ -380,11 +380,21 @@ class DLPack(unittest.TestCase):
         capsule = exporter.__dlpack__(max_version=(1, 0))
         managed = Versioned.from_address(capsule_pointer(capsule, b"dltensor_versioned"))
         self.assertEqual((managed.flags, managed.tensor.data), (READ_ONLY, at))
-        with self.assertRaises(BufferError):
-            BytesView(DATA)[1:].for_jax().__dlpack__(stream=None)
+        for name in ("for_jax", "for_tensorflow"):
+            with self.assertRaises(BufferError):
+                getattr(BytesView(DATA)[1:], name)().__dlpack__(stream=None)
         with self.assertRaises(TypeError):
             type(exporter)()
         del capsule, exporter
+        self.assertEqual(handed_out(), before)
+
+    def test_capsule_for_tensorflow_shows_the_same_memory(self):
+        before = handed_out()
+        view = BytesView(DATA)
+        capsule = view.for_tensorflow()
+        tensor = Legacy.from_address(capsule_pointer(capsule, b"dltensor")).tensor
+        self.assertEqual((tensor.data, tensor.shape[0]), (address(view), len(DATA)))
+        del capsule, view
         self.assertEqual(handed_out(), before)
 
     def test_empty(self):
