@@ -361,7 +361,7 @@ PyObject *py_put_many(PyObject *self, PyObject *args, PyObject *kwargs)
                 word_return_exceptions[] = "return_exceptions", word_timeout[] = "timeout";
     char *names[] = {word_items, word_max_in_flight, word_return_exceptions, word_timeout, NULL};
     PyObject *items, *in_flight = Py_None, *timeout = Py_None, *result = NULL;
-    pst_context *context = py_context();
+    pst_context *context = py_store_context(self);
     struct puts puts = {0};
     pst_error err = PST_ERROR_INIT;
     struct py_call call;
