@@ -1,13 +1,11 @@
 """The functions that take URIs, and Store.
 
 What moves bytes or waits is in the extension; here it is put together."""
-import builtins
 import datetime
-import glob
-import os
 import re
 
-from . import _penstock
+from . import _files, _penstock
+from ._files import download, upload
 from ._penstock import (
     Entry,
     ExistsError,
@@ -32,6 +30,7 @@ from ._penstock import (
     rename,
     stat,
 )
+from ._place import as_directory, capabilities, find, split, text_of
 
 __all__ = [
     "Entry", "Listing", "Store", "copy", "create_bucket", "create_container", "delete",
@@ -39,28 +38,6 @@ __all__ = [
     "get_bytes", "get_into", "get_object", "get_range", "get_suffix", "iterate", "list",
     "list_containers", "mkdir", "presign", "put", "put_bytes", "rename", "stat", "upload",
 ]
-
-
-def _text(uri):
-    """A URI as str; a path object stands for file:// and its absolute path."""
-    if isinstance(uri, str):
-        return uri
-    if isinstance(uri, bytes):
-        return os.fsdecode(uri)
-    return "file://" + os.path.abspath(os.fsdecode(os.fspath(uri)))
-
-
-def _split(uri):
-    """("s3://bucket/", "the/key"): byte by byte, nothing is decoded."""
-    scheme, mark, rest = uri.partition("://")
-    if not mark:
-        raise InvalidArgumentError(f"{uri!r} is no URI: it has no '://'")
-    authority, _, key = rest.partition("/")
-    return f"{scheme}://{authority}/", key
-
-
-def _as_directory(key):
-    return key if not key or key.endswith("/") else key + "/"
 
 
 def _compile(pattern):
@@ -97,17 +74,6 @@ def put(uri, data, *args, **kwargs):
 # ---- listing -----------------------------------------------------------------------------------
 
 
-def _find(uri, recursive, timeout):
-    """What a directory, or failing that the object of that name, holds: base, the length of what
-    comes before the relative names, and the entries."""
-    base, key = _split(_text(uri))
-    directory = _as_directory(key)
-    entries = builtins.list(iterate(base + directory, recursive=recursive, timeout=timeout))
-    if entries or directory == key or not exists(base + key, timeout=timeout):
-        return base, len(directory), entries
-    return base, key.rfind("/") + 1, None
-
-
 def list(uri, recursive=False, pattern=None, *, timeout=None):
     """List full URIs, sorted by key.
 
@@ -116,11 +82,9 @@ def list(uri, recursive=False, pattern=None, *, timeout=None):
     level, where directories end in a slash. `pattern`: a regular expression that is searched for
     in what comes after the directory. `timeout`: seconds for each page."""
     expression = _compile(pattern)
-    base, start, entries = _find(uri, recursive, timeout)
-    if entries is None:
-        names = [_split(_text(uri))[1]]
-    else:
-        names = [entry.key for entry in entries]
+    base, key = split(uri)
+    start, entries = find(_penstock, base, key, recursive, timeout)
+    names = [key] if entries is None else [entry.key for entry in entries]
     if expression is not None:
         names = [name for name in names if expression.search(name[start:])]
     return [base + name for name in names]
@@ -136,7 +100,7 @@ def _rfc3339(time_ns):
 
 def list_containers(uri="s3://", *, timeout=None):
     """List the buckets of a provider: dicts with name, uri and creation_date (RFC 3339 or None)."""
-    scheme = _text(uri).partition("://")[0]
+    scheme = text_of(uri).partition("://")[0]
     found = []
     for entry in _penstock.iterate_containers(uri, timeout=timeout):
         name = entry.key.rstrip("/")
@@ -148,36 +112,63 @@ def list_containers(uri="s3://", *, timeout=None):
 # ---- deleting ----------------------------------------------------------------------------------
 
 
-def _delete_empty_directories(base, directory, timeout):
-    """Deepest first: one whose last directory went is empty in the next round."""
-    has_more = True
-    while has_more:
-        empty = [entry.key for entry in iterate(base + directory, empty_dirs=True, timeout=timeout)
-                 if entry.kind == "prefix" and entry.key != directory]
-        has_more = bool(empty)
-        for key in empty:
-            _delete_directory(base + key, timeout)
-    if directory:
-        _delete_directory(base + directory, timeout)
-
-
-def _delete_directory(uri, timeout):
+def _delete_directory(ops, name, timeout):
     try:
-        delete_container(uri, timeout=timeout)
+        ops.delete_container(name, timeout=timeout)
     except NotFoundError:
         pass
 
 
-def _delete_all(base, timeout):
+def _delete_empty_directories(ops, base, directory, timeout):
+    """Deepest first: one whose last directory went is empty in the next round."""
+    has_more = True
+    while has_more:
+        entries = ops.iterate(base + directory, empty_dirs=True, timeout=timeout)
+        empty = [entry.key for entry in entries
+                 if entry.kind == "prefix" and entry.key != directory]
+        has_more = bool(empty)
+        for key in empty:
+            _delete_directory(ops, base + key, timeout)
+    if directory:
+        _delete_directory(ops, base + directory, timeout)
+
+
+def _delete_all(store, timeout):
     """Everything in the store, page by page."""
-    with Store(base) as store:
-        keys = []
-        for entry in store.list(timeout=timeout):
-            keys.append(entry.key)
-            if len(keys) == 4000:
-                store.delete_many(keys, timeout=timeout)
-                keys = []
-        store.delete_many(keys, timeout=timeout)
+    keys = []
+    for entry in store.list(timeout=timeout):
+        keys.append(entry.key)
+        if len(keys) == 4000:
+            store.delete_many(keys, timeout=timeout)
+            keys = []
+    store.delete_many(keys, timeout=timeout)
+
+
+def _delete_below(ops, base, key, whole_store, timeout):
+    if not key and not whole_store:
+        raise InvalidArgumentError("this is a whole store: whole_store=True deletes all of it")
+    directory = as_directory(key)
+    has_directories = {"empty_dirs", "container"} <= capabilities(ops, base)
+    if key != directory:
+        try:
+            ops.delete_object(base + key, timeout=timeout)
+        except InvalidArgumentError:
+            if not has_directories:
+                raise  # else it is a directory
+    if directory:
+        ops.delete_prefix(base + directory, timeout=timeout)
+    elif isinstance(ops, Store):
+        _delete_all(ops, timeout)
+    else:
+        with Store(base) as store:
+            _delete_all(store, timeout)
+    if has_directories:
+        _delete_empty_directories(ops, base, directory, timeout)
+
+
+def _check_alone(version, if_match):
+    if version is not None or if_match is not None:
+        raise ValueError("version and if_match are of one object: not with recursive")
 
 
 def delete(uri, recursive=False, *, version=None, if_match=None, whole_store=False, timeout=None):
@@ -189,40 +180,27 @@ def delete(uri, recursive=False, *, version=None, if_match=None, whole_store=Fal
     if not recursive:
         _penstock.delete_object(uri, version=version, if_match=if_match, timeout=timeout)
         return
-    if version is not None or if_match is not None:
-        raise ValueError("version and if_match are of one object: not with recursive")
-    base, key = _split(_text(uri))
-    if not key and not whole_store:
-        raise InvalidArgumentError(f"{uri!r} is a whole store: whole_store=True deletes all of it")
-    directory = _as_directory(key)
-    has_directories = {"empty_dirs", "container"} <= describe(base)["capabilities"]
-    if key != directory:
-        try:
-            _penstock.delete_object(base + key, timeout=timeout)
-        except InvalidArgumentError:
-            if not has_directories:
-                raise  # else it is a directory
-    if directory:
-        delete_prefix(base + directory, timeout=timeout)
-    else:
-        _delete_all(base, timeout)
-    if has_directories:
-        _delete_empty_directories(base, directory, timeout)
+    _check_alone(version, if_match)
+    _delete_below(_penstock, *split(uri), whole_store, timeout)
 
 
 # ---- containers --------------------------------------------------------------------------------
 
 
+def _make_directory(ops, base, key, timeout):
+    if "empty_dirs" not in capabilities(ops, base):
+        return
+    try:
+        ops.create_container(base + key, timeout=timeout)
+    except ExistsError:
+        if ops.exists(base + key.rstrip("/"), timeout=timeout):
+            raise  # an object
+
+
 def mkdir(uri, *, timeout=None):
     """Make a directory and those above it, where the store has such (file://, direct://); on
     object stores, where a directory is just a part of keys, nothing is done."""
-    if "empty_dirs" not in describe(uri)["capabilities"]:
-        return
-    try:
-        create_container(uri, timeout=timeout)
-    except ExistsError:
-        if exists(_text(uri).rstrip("/"), timeout=timeout):
-            raise  # an object
+    _make_directory(_penstock, *split(uri), timeout)
 
 
 def _bucket_uri(name):
@@ -239,111 +217,33 @@ def delete_bucket(bucket_name, *, timeout=None):
     delete_container(_bucket_uri(bucket_name), timeout=timeout)
 
 
-# ---- files -------------------------------------------------------------------------------------
+# ---- methods of Store --------------------------------------------------------------------------
 
 
-def _bar(progress, n_objects):
-    """progress=True shows a bar of tqdm's, if that is installed."""
-    if progress is not True:
-        return progress, None
-    try:
-        import tqdm
-    except ImportError:
-        return None, None
-    bar = tqdm.tqdm(total=n_objects, unit="object")
-    return (lambda n_done, n_bytes: bar.update(n_done - bar.n)), bar
+class _Methods(_files.Methods):
+    """What Store has of it, by key."""
+
+    def get_bytes(self, key, *, timeout=None):
+        """Read a whole object, as bytes: get_bytes()."""
+        return self.get(key, timeout=timeout).to_bytes()
+
+    def delete(self, key, recursive=False, *, version=None, if_match=None, whole_store=False,
+               timeout=None):
+        """Delete exactly this object, or with `recursive` what is below it as well: delete()."""
+        if not recursive:
+            self.delete_object(key, version=version, if_match=if_match, timeout=timeout)
+            return
+        _check_alone(version, if_match)
+        _delete_below(self, "", text_of(key), whole_store, timeout)
+
+    def mkdir(self, key, *, timeout=None):
+        """Make a directory, where the store has such: mkdir()."""
+        _make_directory(self, "", text_of(key), timeout)
 
 
-def _transfer(pairs, max_in_flight, progress, timeout, target=None):
-    tell, bar = _bar(progress, len(pairs))
-    try:
-        _penstock.transfer(pairs, max_in_flight, target=target, progress=tell, timeout=timeout)
-    finally:
-        if bar is not None:
-            bar.close()
-    return len(pairs)
-
-
-def _add_file(files, key, path):
-    if key in files:
-        raise InvalidArgumentError(f"{files[key]!r} and {path!r} would both become {key!r}")
-    files[key] = path
-
-
-def _add_source(files, source):
-    """The files that one argument of upload stands for, by what they will be called."""
-    path = os.fsdecode(os.fspath(source))
-    found = [path] if os.path.lexists(path) else sorted(glob.glob(path, recursive=True))
-    if not found:
-        raise NotFoundError(f"no file is called, or matches, {path!r}")
-    for one in found:
-        one = os.path.abspath(one)
-        name = os.path.basename(one)
-        if not os.path.isdir(one):
-            _add_file(files, name, one)
-            continue
-        for directory, names, leaves in os.walk(one):
-            names.sort()
-            for leaf in sorted(leaves):
-                whole = os.path.join(directory, leaf)
-                _add_file(files, os.path.join(name, os.path.relpath(whole, one)), whole)
-
-
-def upload(src_patterns, dest_prefix, max_in_flight=32, create_bucket=False, *, progress=None,
-           timeout=None):
-    """Copy local files to below `dest_prefix`. Returns how many.
-
-    `src_patterns`: paths or glob patterns; of a directory all files below it are copied, with its
-    name before theirs. Two files that would get one key are refused before anything is copied.
-    `progress`: called with the numbers of objects and bytes, or True for a bar. The first failure
-    stops the rest and is raised."""
-    if isinstance(src_patterns, (str, bytes, os.PathLike)):
-        src_patterns = [src_patterns]
-    files = {}
-    base, key = _split(_text(dest_prefix))
-    for source in src_patterns:
-        _add_source(files, source)
-    if create_bucket:
-        try:
-            create_container(base, timeout=timeout)
-        except ExistsError:
-            pass
-    prefix = base + _as_directory(key)
-    pairs = [("file://" + path, prefix + name) for name, path in files.items()]
-    return _transfer(pairs, max_in_flight, progress, timeout)
-
-
-def _check_names(names):
-    """Before anything is written: is each a path below the destination, and a file of its own?"""
-    directories = set()
-    for name in names:
-        parts = name.split("/")
-        if "\0" in name or any(part in ("", ".", "..") for part in parts):
-            raise InvalidArgumentError(f"the key {name!r} cannot be the name of a file")
-        for n in range(1, len(parts)):
-            directories.add("/".join(parts[:n]))
-    for name in names:
-        if name in directories:
-            raise InvalidArgumentError(f"the key {name!r} would be a file and a directory")
-
-
-def download(src_uri, dest_dir, max_in_flight=64, recursive=True, *, progress=None, timeout=None):
-    """Copy an object, or what is below a directory of objects, to files below `dest_dir`. Returns
-    how many.
-
-    Keys become paths as they are; one that cannot be a path below `dest_dir`, or would be a file
-    and a directory, is refused before anything is copied. `progress` and failures as in upload."""
-    base, start, entries = _find(src_uri, recursive, timeout)
-    if entries is None:
-        keys = [_split(_text(src_uri))[1]]
-    else:
-        keys = [entry.key for entry in entries if entry.kind == "object"]
-    if not keys:
-        raise NotFoundError(f"there is no object at, or below, {_text(src_uri)!r}")
-    names = [key[start:] for key in keys]
-    _check_names(names)
-    directory = os.path.abspath(os.fsdecode(os.fspath(dest_dir)))
-    os.makedirs(directory, exist_ok=True)
-    with Store("file:///", {"root": directory}) as target:
-        pairs = [(base + key, name) for key, name in zip(keys, names)]
-        return _transfer(pairs, max_in_flight, progress, timeout, target)
+for _class in (_files.Methods, _Methods):
+    for _name, _function in vars(_class).items():
+        if not _name.startswith("_"):
+            _function.__qualname__ = "Store." + _name
+            _function.__module__ = "penstock"
+            setattr(Store, _name, _function)

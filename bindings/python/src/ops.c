@@ -129,12 +129,14 @@
 static PyMethodDef store_methods[] = {
     OPERATIONS("self", "key")
     STREAMS("self", "key")
-    {"delete", PY_METHOD(py_op_delete), KEYWORDS, "delete($self, key" DELETE_DOC},
+    {"delete_object", PY_METHOD(py_op_delete), KEYWORDS, "delete_object($self, key" DELETE_DOC},
     {"delete_many", PY_METHOD(py_op_delete_many), KEYWORDS,
      "delete_many($self, keys, *, return_exceptions=False, timeout=None)\n--\n\n"
      "Delete several keys in batches. return_exceptions: returns a list with None or an exception "
      "for each key, instead of raising the first."},
     {"list", PY_METHOD(py_list_new), KEYWORDS, "list($self, prefix=''" LIST_SIGNATURE LIST_DOC},
+    {"iterate", PY_METHOD(py_list_new), KEYWORDS,
+     "iterate($self, prefix=''" LIST_SIGNATURE LIST_DOC},
     {"list_containers", PY_METHOD(py_list_new_containers), KEYWORDS,
      "list_containers($self, prefix='', *, timeout=None)\n--\n\n"
      "Iterate over the buckets whose names begin with a prefix, as Entry."},

@@ -302,6 +302,27 @@ class Files(Case):
             penstock.download("s3://bucket/d/", self.dir + "/out")
         self.assertEqual(os.listdir(outside), [])
 
+    def test_progress_true_shows_a_bar_where_there_is_tqdm(self):
+        self.make("x/a", "x/b")
+        bars = []
+
+        class Bar:
+            def __init__(self, total, unit):
+                self.total, self.n, self.is_closed = total, 0, False
+                bars.append(self)
+
+            def update(self, n):
+                self.n += n
+
+            def close(self):
+                self.is_closed = True
+
+        with unittest.mock.patch.dict("sys.modules", tqdm=unittest.mock.Mock(tqdm=Bar)):
+            penstock.upload(self.dir + "/x", "s3://bucket/", progress=True)
+        self.assertEqual([(bar.total, bar.n, bar.is_closed) for bar in bars], [(2, 2, True)])
+        with unittest.mock.patch.dict("sys.modules", tqdm=None):
+            self.assertEqual(penstock.upload(self.dir + "/x", "s3://bucket/", progress=True), 2)
+
     def test_failure_stops_the_rest_and_is_named(self):
         self.make(*[f"x/{i}" for i in range(50)])
         with self.assertRaises(penstock.NotFoundError):

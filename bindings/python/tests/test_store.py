@@ -238,6 +238,35 @@ class Operations(Case):
         self.store.delete_container("dir/sub/")
         self.assertFalse(os.path.exists(os.path.join(self.dir, "dir/sub")))
 
+    def test_recursive_delete_is_of_a_directory(self):
+        for key in ("foo/a", "foo/s/b", "foobar", "x/y"):
+            self.store.put(key, b"1")
+        self.store.mkdir("foo/empty/inner")
+        self.store.delete("foo", recursive=True)
+        self.assertEqual([entry.key for entry in self.store.list(empty_dirs=True)],
+                         ["foobar", "x/y"])
+        with self.assertRaises(penstock.InvalidArgumentError):
+            self.store.delete("", recursive=True)
+        self.store.delete("", recursive=True, whole_store=True)
+        self.assertEqual(os.listdir(self.dir), [])
+        with self.assertRaises(ValueError):
+            self.store.delete("a", recursive=True, if_match="x")
+
+    def test_files_go_up_and_come_down(self):
+        os.mkdir(self.dir + "/tree")
+        self.write("tree/a", b"1")
+        self.write("tree/s/b", b"22")
+        self.assertEqual(self.store.upload(self.dir + "/tree", "up"), 2)
+        self.assertEqual(self.store.get_bytes("up/tree/s/b"), b"22")
+        told = []
+        self.assertEqual(self.store.download("up", self.dir + "/down",
+                                             progress=lambda *args: told.append(args)), 2)
+        with open(self.dir + "/down/tree/s/b", "rb") as f:
+            self.assertEqual(f.read(), b"22")
+        self.assertEqual(told[-1], (2, 3))
+        with self.assertRaises(penstock.NotFoundError):
+            self.store.download("none", self.dir + "/none")
+
     def test_presign_is_refused_by_files(self):
         with self.assertRaises(penstock.UnsupportedOperationError):
             self.store.presign("a")
