@@ -50,12 +50,12 @@ class WriterOptions:
         self.compression_level = None
         self.buffer_size = None
 
-    def with_compression(self, algorithm, level=None):
+    def with_compression(self, compression_type, level=None):
         """Compress with 'zstd' at level 1 to 22 (None: 3); '.zst' is appended to the name."""
-        if not isinstance(algorithm, str):
-            raise TypeError(f"algorithm must be str, not {type(algorithm).__name__}")
-        if algorithm.lower() != "zstd":
-            raise ValueError(f"the compression is 'zstd', not {algorithm!r}")
+        if not isinstance(compression_type, str):
+            raise TypeError(f"compression_type must be str, not {type(compression_type).__name__}")
+        if compression_type.lower() != "zstd":
+            raise ValueError(f"the compression is 'zstd', not {compression_type!r}")
         self.compression_level = _int_between("level", 3 if level is None else level, 1, 22)
         self.compression = "zstd"
         return self

@@ -1,0 +1,223 @@
+"""penstock.fsspec as fsspec's users meet it, and fsspec's own suite where pytest is there as well."""
+import importlib.util
+import os
+import pickle
+import shutil
+import sys
+import tempfile
+import unittest
+
+if importlib.util.find_spec("fsspec") is None:
+    print("fsspec is not installed")
+    sys.exit(77)
+
+import fsspec
+import fsspec.registry
+
+import penstock
+from penstock.fsspec import (PenstockDirectFileSystem, PenstockFileSystem,
+                             PenstockLocalFileSystem, PenstockS3FileSystem)
+
+CLASSES = (PenstockLocalFileSystem, PenstockDirectFileSystem, PenstockS3FileSystem)
+for cls in CLASSES:  # entry points do this where the package is installed
+    fsspec.register_implementation(cls.protocol, cls, clobber=True)
+
+
+class LocalFiles(unittest.TestCase):
+    def setUp(self):
+        self.root = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.root)
+        self.fs = fsspec.filesystem("penstock+file")
+
+    def path(self, name):
+        return f"{self.root}/{name}"
+
+    def make(self, name, data=b"data"):
+        os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
+        with open(self.path(name), "wb") as f:
+            f.write(data)
+        return self.path(name)
+
+    def test_urls_and_paths_name_the_same(self):
+        path = self.make("a")
+        for name in (path, f"penstock+file://{path}", f"file://{path}"):
+            self.assertEqual(self.fs.cat_file(name), b"data")
+        self.assertEqual(self.fs.unstrip_protocol(path), f"penstock+file://{path}")
+        fs, found = fsspec.url_to_fs(f"penstock+file://{path}")
+        self.assertIs(fs, self.fs)
+        self.assertEqual(found, path)
+
+    def test_any_scheme_by_name(self):
+        path = self.make("a")
+        fs = PenstockFileSystem("file")
+        self.assertEqual(fs.cat_file(path), b"data")
+        with self.assertRaises(ValueError):
+            PenstockFileSystem()
+        with self.assertRaises(penstock.NoSchemeError):
+            PenstockFileSystem("nowhere").cat_file("a/b")
+
+    def test_an_unknown_option_is_an_error(self):
+        with self.assertRaises(ValueError):
+            PenstockLocalFileSystem(fsink="none").cat_file("/etc/hostname")
+
+    def test_open_reads_and_seeks(self):
+        path = self.make("a", bytes(range(256)) * 1000)
+        with self.fs.open(path) as f:
+            self.assertEqual(f.size, 256000)
+            self.assertEqual(f.read(3), b"\0\1\2")
+            f.seek(-1, os.SEEK_END)
+            self.assertEqual(f.read(), b"\xff")
+
+    def test_a_file_appears_when_it_is_closed(self):
+        f = self.fs.open(self.path("new"), "wb")
+        f.write(b"x" * 100)
+        self.assertFalse(self.fs.exists(self.path("new")))
+        f.close()
+        self.assertEqual(self.fs.cat_file(self.path("new")), b"x" * 100)
+
+    def test_an_exception_leaves_nothing(self):
+        with self.assertRaises(KeyError):
+            with self.fs.open(self.path("new"), "wb") as f:
+                f.write(b"x")
+                raise KeyError
+        self.assertEqual(os.listdir(self.root), [])
+
+    def test_an_unfinished_file_that_is_dropped_leaves_nothing(self):
+        f = self.fs.open(self.path("new"), "wb")
+        f.write(b"x")
+        del f
+        self.assertEqual(os.listdir(self.root), [])
+
+    def test_exclusive_creation(self):
+        path = self.make("a")
+        with self.assertRaises(FileExistsError):
+            with self.fs.open(path, "xb") as f:
+                f.write(b"other")
+        with self.fs.open(self.path("b"), "xb") as f:
+            f.write(b"new")
+        self.assertEqual(self.fs.cat([path, self.path("b")]),
+                         {path: b"data", self.path("b"): b"new"})
+
+    def test_transactions_publish_together(self):
+        with self.fs.transaction:
+            for name in "ab":
+                with self.fs.open(self.path(name), "wb") as f:
+                    f.write(b"1")
+            self.assertEqual(self.fs.ls(self.root, detail=False), [])
+        self.assertEqual(self.fs.ls(self.root, detail=False), [self.path("a"), self.path("b")])
+        with self.assertRaises(KeyError):
+            with self.fs.transaction:
+                with self.fs.open(self.path("c"), "wb") as f:
+                    f.write(b"1")
+                raise KeyError
+        self.assertFalse(self.fs.exists(self.path("c")))
+
+    def test_text(self):
+        with self.fs.open(self.path("t"), "w") as f:
+            f.write("one\ntwo\n")
+        with self.fs.open(self.path("t"), "r") as f:
+            self.assertEqual(list(f), ["one\n", "two\n"])
+
+    def test_ls_info_find_walk(self):
+        for name in ("d/a", "d/b", "d/e/c", "f"):
+            self.make(name)
+        os.mkdir(self.path("empty"))
+        self.assertEqual(self.fs.ls(self.root, detail=False),
+                         [self.path(n) for n in ("d", "empty", "f")])
+        self.assertEqual(self.fs.ls(self.path("f"), detail=False), [self.path("f")])
+        self.assertEqual(self.fs.ls(self.path("empty"), detail=False), [])
+        self.assertEqual(self.fs.find(self.root),
+                         [self.path(n) for n in ("d/a", "d/b", "d/e/c", "f")])
+        self.assertEqual(self.fs.info(self.path("d"))["type"], "directory")
+        self.assertEqual(self.fs.info(self.path("empty"))["type"], "directory")
+        self.assertEqual(self.fs.info(self.path("f"))["size"], 4)
+        self.assertEqual(sorted(self.fs.glob(self.root + "/d/*")),
+                         [self.path(n) for n in ("d/a", "d/b", "d/e")])
+        self.assertEqual(self.fs.du(self.root), 16)
+        for call in (self.fs.info, self.fs.ls, self.fs.cat_file):
+            with self.assertRaises(FileNotFoundError):
+                call(self.path("missing"))
+
+    def test_ranges(self):
+        path = self.make("a", b"0123456789")
+        self.assertEqual(self.fs.cat_file(path, 2, 5), b"234")
+        self.assertEqual(self.fs.cat_file(path, -3), b"789")
+        self.assertEqual(self.fs.cat_file(path, 1, -1), b"12345678")
+        self.assertEqual(self.fs.head(path, 2), b"01")
+        self.assertEqual(self.fs.tail(path, 2), b"89")
+        self.assertEqual(self.fs.cat_ranges([path] * 3, [0, 5, -2], [1, 7, None]),
+                         [b"0", b"56", b"89"])
+        results = self.fs.cat_ranges([path, self.path("missing")], 0, 1)
+        self.assertEqual(results[0], b"0")
+        self.assertIsInstance(results[1], FileNotFoundError)
+
+    def test_copy_move_remove(self):
+        self.make("d/a")
+        self.make("d/e/b")
+        self.fs.cp(self.path("d"), self.path("copy"), recursive=True)
+        self.assertEqual(self.fs.find(self.path("copy")),
+                         [self.path("copy/a"), self.path("copy/e/b")])
+        self.fs.mv(self.path("copy/a"), self.path("moved"))
+        self.assertEqual(self.fs.cat_file(self.path("moved")), b"data")
+        self.assertFalse(self.fs.exists(self.path("copy/a")))
+        self.fs.rm(self.path("copy"), recursive=True)
+        self.assertEqual(self.fs.ls(self.root, detail=False), [self.path("d"), self.path("moved")])
+        with self.assertRaises(FileNotFoundError):
+            self.fs.rm(self.path("copy"))
+
+    def test_directories(self):
+        self.fs.makedirs(self.path("x/y"))
+        self.assertTrue(self.fs.isdir(self.path("x/y")))
+        with self.assertRaises(FileExistsError):
+            self.fs.mkdir(self.path("x"))
+        self.fs.makedirs(self.path("x/y"), exist_ok=True)
+        self.fs.rmdir(self.path("x/y"))
+        self.assertFalse(self.fs.exists(self.path("x/y")))
+
+    def test_put_and_get_trees(self):
+        self.make("local/a")
+        self.make("local/e/b")
+        self.fs.put(self.path("local"), self.path("there"), recursive=True)
+        self.fs.get(self.path("there"), self.path("back"), recursive=True)
+        with open(self.path("back/e/b"), "rb") as f:
+            self.assertEqual(f.read(), b"data")
+
+    def test_modified_and_checksum(self):
+        path = self.make("a")
+        self.assertAlmostEqual(self.fs.modified(path).timestamp(), os.stat(path).st_mtime, 3)
+        before = self.fs.checksum(path)
+        self.assertEqual(before, self.fs.checksum(path))
+        self.make("a", b"other")
+        self.assertNotEqual(before, self.fs.checksum(path))
+
+    def test_pickles_and_serves_there(self):
+        path = self.make("a")
+        self.assertEqual(pickle.loads(pickle.dumps(self.fs)).cat_file(path), b"data")
+
+    def test_secrets_do_not_travel(self):
+        fs = PenstockS3FileSystem(endpoint="http://127.0.0.1:1", access_key_id="known",
+                                  secret_access_key="hidden", session_token="hidden")
+        for text in (pickle.dumps(fs), fs.to_json().encode(), repr(fs).encode()):
+            self.assertNotIn(b"hidden", text)
+        self.assertEqual(pickle.loads(pickle.dumps(fs)).storage_options["access_key_id"], "known")
+
+
+def has_suite():
+    """fsspec brings its abstract suite since 2023.6; it needs pytest."""
+    try:
+        return bool(importlib.util.find_spec("pytest")
+                    and importlib.util.find_spec("fsspec.tests.abstract"))
+    except ModuleNotFoundError:
+        return False
+
+
+if has_suite():
+    class FsspecSuite(unittest.TestCase):
+        def test_fsspec_suite(self):
+            import pytest
+            suite = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fsspec_suite.py")
+            self.assertEqual(pytest.main(["-q", "-p", "no:cacheprovider", suite]), 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
