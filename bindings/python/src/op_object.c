@@ -71,8 +71,8 @@ PyObject *py_op_delete(PyObject *self, PyObject *args, PyObject *kwargs)
     double timeout_s;
     pst_rc rc;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOO:delete_object", names, &where, &version_in,
-                                     &match_in, &timeout) ||
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOO:delete_object", names, &where,
+                                     &version_in, &match_in, &timeout) ||
         py_timeout_take(timeout, &timeout_s) < 0 ||
         py_text_take_optional(version_in, "version", &version) < 0)
         return NULL;
