@@ -22,20 +22,22 @@ _PAGE = 1000
 
 
 class _Link:
-    """The queue of one event loop. It does not know the loop, which its users may let go."""
-    __slots__ = ("queue", "is_scheduled")
+    """The queue of one event loop, which its users may let go."""
+    __slots__ = ("queue", "loop", "is_scheduled")
 
-    def __init__(self):
+    def __init__(self, loop):
+        key = id(loop)
         self.queue = Queue()
+        self.loop = weakref.ref(loop, lambda _: _links.pop(key, None))
         self.is_scheduled = False
 
-    def begin(self, loop, operation):
+    def begin(self, loop):
+        """Submit at the end of this turn of the loop, or now if there is enough."""
         if self.queue.n_pending >= _FLUSH_AT:
             _deliver(self.queue.flush())
-        if not self.is_scheduled:
+        elif not self.is_scheduled:
             self.is_scheduled = True
             loop.call_soon(self.flush)
-        return operation
 
     def flush(self):
         self.is_scheduled = False
@@ -45,7 +47,7 @@ class _Link:
         _deliver(self.queue.reap())
 
 
-_links = weakref.WeakKeyDictionary()
+_links = {}  # by id() of their loops
 os.register_at_fork(after_in_child=_links.clear)
 
 
@@ -59,23 +61,49 @@ def _deliver(over):
             waiter.set_exception(error)
 
 
-def _open_link(loop):
-    for other in list(_links):
-        if other.is_closed():
-            _links.pop(other).queue.close()
-    link = _Link()
+def _link_of(loop):
+    link = _links.get(id(loop))
+    if link is not None and link.loop() is loop:
+        return link
+    for other in list(_links.values()):
+        known = other.loop()
+        if known is not None and known.is_closed():
+            _links.pop(id(known), None)
+            other.queue.close()
+    link = _Link(loop)
     loop.add_reader(link.queue.fileno(), link.reap)
-    _links[loop] = link
+    _links[id(loop)] = link
     return link
 
 
-async def _end(link, operation):
+def _begin(kind, store, target, first=None, second=None, timeout=None):
+    """Start one operation. None if the queue cannot carry it."""
+    loop = asyncio.get_running_loop()
+    link = _link_of(loop)
+    operation = link.queue.one(loop.create_future(), kind, store, target, first, second, timeout)
+    if operation is not None:
+        link.begin(loop)
+    return operation
+
+
+def _begin_many(kind, store, targets, data, max_in_flight, return_exceptions, timeout):
+    """Start many operations of a kind. None if the queue cannot carry them."""
+    loop = asyncio.get_running_loop()
+    link = _link_of(loop)
+    operation = link.queue.many(loop.create_future(), kind, store, targets, data, max_in_flight,
+                                return_exceptions, timeout)
+    if operation is not None:
+        link.begin(loop)
+    return operation
+
+
+async def _end(operation):
     """Wait for an operation, and end it if the wait is cancelled."""
     try:
         return await operation.waiter
     except asyncio.CancelledError:
         loop = asyncio.get_running_loop()
-        link.queue.cancel(operation)
+        operation.cancel()
         while not operation.is_over:
             operation.waiter = waiter = loop.create_future()
             try:
@@ -84,30 +112,8 @@ async def _end(link, operation):
                 pass  # it is being cancelled, and goes when it is over
         raise
     except GeneratorExit:
-        link.queue.cancel(operation)
+        operation.cancel()
         raise
-
-
-async def _one(kind, store, target, first=None, second=None, timeout=None, otherwise=None):
-    """One operation. `otherwise()`: the coroutine for what the queue cannot carry."""
-    loop = asyncio.get_running_loop()
-    link = _links.get(loop) or _open_link(loop)
-    operation = link.queue.one(loop.create_future(), kind, store, target, first, second, timeout)
-    if operation is None:
-        return await otherwise()
-    return await _end(link, link.begin(loop, operation))
-
-
-async def _many(kind, store, targets, data, max_in_flight, return_exceptions, timeout,
-                otherwise=None):
-    """Many operations of a kind."""
-    loop = asyncio.get_running_loop()
-    link = _links.get(loop) or _open_link(loop)
-    operation = link.queue.many(loop.create_future(), kind, store, targets, data, max_in_flight,
-                                return_exceptions, timeout)
-    if operation is None:
-        return await otherwise()
-    return await _end(link, link.begin(loop, operation))
 
 
 async def _in_thread(function, *args, **keywords):
@@ -149,11 +155,8 @@ async def _get_into(store, target, buffer, offset, expected_len, timeout, option
     if options:
         return await _in_thread(_blocking(store, "get_into"), target, buffer, offset,
                                 timeout=timeout, **options)
-    loop = asyncio.get_running_loop()
-    link = _links.get(loop) or _open_link(loop)
-    operation = link.queue.one(loop.create_future(), GET_INTO, store, target, offset, buffer,
-                               timeout)
-    n_read = await _end(link, link.begin(loop, operation))
+    operation = _begin(GET_INTO, store, target, offset, buffer, timeout)
+    n_read = await _end(operation)
     there = max(operation.object_size - offset, 0)
     if expected_len is not None and there != expected_len:
         error = LengthMismatchError(
@@ -166,31 +169,28 @@ async def _get_into(store, target, buffer, offset, expected_len, timeout, option
 async def _put(store, target, data, borrow, timeout, options):
     if not borrow:
         data = _copy_of(data)
-
-    def otherwise():
-        return _in_thread(_blocking(store, "put_bytes"), target, data, timeout=timeout, **options)
-
-    if options:
-        return await otherwise()
-    return await _one(PUT, store, target, data, None, timeout, otherwise)
+    operation = None if options else _begin(PUT, store, target, data, None, timeout)
+    if operation is not None:
+        return await _end(operation)
+    return await _in_thread(_blocking(store, "put_bytes"), target, data, timeout=timeout,
+                            **options)
 
 
 async def _put_many(store, items, max_in_flight, borrow, return_exceptions, timeout):
     items = [(target, data) if borrow else (target, _copy_of(data)) for target, data in items]
-
-    def otherwise():
-        return _in_thread(_blocking(store, "put_many"), items, max_in_flight,
-                          return_exceptions=return_exceptions, timeout=timeout)
-
-    done = await _many(PUT, store, [target for target, _ in items], [data for _, data in items],
-                       max_in_flight, return_exceptions, timeout, otherwise)
+    operation = _begin_many(PUT, store, [target for target, _ in items],
+                            [data for _, data in items], max_in_flight, return_exceptions, timeout)
+    if operation is None:
+        return await _in_thread(_blocking(store, "put_many"), items, max_in_flight,
+                                return_exceptions=return_exceptions, timeout=timeout)
+    done = await _end(operation)
     return done if return_exceptions else None
 
 
 async def _copy(store, source, destination, timeout, options):
     if not options:
         try:
-            return await _one(COPY, store, source, destination, None, timeout)
+            return await _end(_begin(COPY, store, source, destination, None, timeout))
         except UnsupportedOperationError:
             pass  # the store has no means of its own
     return await _in_thread(_blocking(store, "copy"), source, destination, timeout=timeout,
@@ -204,7 +204,7 @@ async def get_async(uri, *, timeout=None, **options):
     """Read a whole object: get()."""
     if options:
         return await _in_thread(_functions.get, uri, timeout=timeout, **options)
-    return await _one(GET, None, uri, 0, None, timeout)
+    return await _end(_begin(GET, None, uri, 0, None, timeout))
 
 
 async def get_range_async(uri, offset, length=None, *, timeout=None, **options):
@@ -212,7 +212,7 @@ async def get_range_async(uri, offset, length=None, *, timeout=None, **options):
     if options:
         return await _in_thread(_functions.get_range, uri, offset, length, timeout=timeout,
                                 **options)
-    return await _one(GET, None, uri, offset, length, timeout)
+    return await _end(_begin(GET, None, uri, offset, length, timeout))
 
 
 async def get_into_async(uri, buffer, offset=0, *, expected_len=None, timeout=None, **options):
@@ -223,7 +223,7 @@ async def get_into_async(uri, buffer, offset=0, *, expected_len=None, timeout=No
 
 async def get_many_async(uris, max_in_flight=64, *, return_exceptions=False, timeout=None):
     """Read many objects: get_many()."""
-    return await _many(GET, None, uris, None, max_in_flight, return_exceptions, timeout)
+    return await _end(_begin_many(GET, None, uris, None, max_in_flight, return_exceptions, timeout))
 
 
 async def put_bytes_async(uri, data, *, borrow=True, timeout=None, **options):
@@ -248,24 +248,25 @@ async def stat_async(uri, *, timeout=None, **options):
     """The attributes of an object: stat()."""
     if options:
         return await _in_thread(_functions.stat, uri, timeout=timeout, **options)
-    return await _one(STAT, None, uri, timeout=timeout)
+    return await _end(_begin(STAT, None, uri, timeout=timeout))
 
 
 async def stat_many_async(uris, max_in_flight=64, *, return_exceptions=False, timeout=None):
     """The attributes of many objects, in the order of the URIs."""
-    return await _many(STAT, None, uris, None, max_in_flight, return_exceptions, timeout)
+    return await _end(_begin_many(STAT, None, uris, None, max_in_flight, return_exceptions,
+                                  timeout))
 
 
 async def exists_async(uri, *, timeout=None):
     """Is there an object? exists()."""
-    return await _one(EXISTS, None, uri, timeout=timeout)
+    return await _end(_begin(EXISTS, None, uri, timeout=timeout))
 
 
 async def delete_async(uri, recursive=False, *, timeout=None, **options):
     """Delete an object: delete()."""
     if recursive or options:
         return await _in_thread(_functions.delete, uri, recursive, timeout=timeout, **options)
-    return await _one(DELETE, None, uri, timeout=timeout)
+    return await _end(_begin(DELETE, None, uri, timeout=timeout))
 
 
 async def copy_async(src, dst, *, timeout=None, **options):
@@ -287,7 +288,7 @@ def _threaded(function, qualified):
 
 
 _THREADED = ("create_bucket", "create_container", "delete_bucket", "delete_container",
-             "delete_prefix", "download", "get_bytes", "get_object", "get_suffix",
+             "delete_prefix", "download", "get_bytes", "get_object", "get_ranges", "get_suffix",
              "list", "list_containers", "mkdir", "presign", "rename", "upload")
 for _name in _THREADED:
     globals()[_name + "_async"] = _threaded(_blocking(None, _name), "")
@@ -307,14 +308,14 @@ class _Methods:
         """Read a whole object: get()."""
         if options:
             return await _in_thread(self.get, key, timeout=timeout, **options)
-        return await _one(GET, self, key, 0, None, timeout)
+        return await _end(_begin(GET, self, key, 0, None, timeout))
 
     async def get_range_async(self, key, offset, length=None, *, timeout=None, **options):
         """Read a range: get_range()."""
         if options:
             return await _in_thread(self.get_range, key, offset, length, timeout=timeout,
                                     **options)
-        return await _one(GET, self, key, offset, length, timeout)
+        return await _end(_begin(GET, self, key, offset, length, timeout))
 
     async def get_into_async(self, key, buffer, offset=0, *, expected_len=None, timeout=None,
                              **options):
@@ -324,7 +325,8 @@ class _Methods:
     async def get_many_async(self, keys, max_in_flight=64, *, return_exceptions=False,
                              timeout=None):
         """Read many objects: get_many()."""
-        return await _many(GET, self, keys, None, max_in_flight, return_exceptions, timeout)
+        return await _end(_begin_many(GET, self, keys, None, max_in_flight, return_exceptions,
+                                      timeout))
 
     async def put_bytes_async(self, key, data, *, borrow=True, timeout=None, **options):
         """Write a whole object: put_bytes()."""
@@ -339,22 +341,23 @@ class _Methods:
         """The attributes of an object: stat()."""
         if options:
             return await _in_thread(self.stat, key, timeout=timeout, **options)
-        return await _one(STAT, self, key, timeout=timeout)
+        return await _end(_begin(STAT, self, key, timeout=timeout))
 
     async def stat_many_async(self, keys, max_in_flight=64, *, return_exceptions=False,
                               timeout=None):
         """The attributes of many objects, in the order of the keys."""
-        return await _many(STAT, self, keys, None, max_in_flight, return_exceptions, timeout)
+        return await _end(_begin_many(STAT, self, keys, None, max_in_flight, return_exceptions,
+                                      timeout))
 
     async def exists_async(self, key, *, timeout=None):
         """Is there an object? exists()."""
-        return await _one(EXISTS, self, key, timeout=timeout)
+        return await _end(_begin(EXISTS, self, key, timeout=timeout))
 
     async def delete_async(self, key, *, timeout=None, **options):
         """Delete an object: delete()."""
         if options:
             return await _in_thread(self.delete, key, timeout=timeout, **options)
-        return await _one(DELETE, self, key, timeout=timeout)
+        return await _end(_begin(DELETE, self, key, timeout=timeout))
 
     async def copy_async(self, src, dst, *, timeout=None, **options):
         """Copy within the store: copy()."""
@@ -373,7 +376,7 @@ def _take_page(listing):
 
 
 _THREADED_METHODS = ("create_container", "delete_container", "delete_many", "delete_prefix",
-                     "get_suffix", "presign", "rename")
+                     "get_ranges", "get_suffix", "presign", "rename")
 for _name in _THREADED_METHODS:
     if hasattr(_functions.Store, _name):
         setattr(_functions.Store, _name + "_async",

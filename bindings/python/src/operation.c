@@ -433,6 +433,18 @@ static void dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
+static PyObject *cancel(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    py_operation_cancel((struct py_operation *)(void *)self);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"cancel", cancel, METH_NOARGS, "Ask it to end; is_over tells when it has."},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyMemberDef members[] = {
     {"waiter", T_OBJECT_EX, offsetof(struct py_operation, waiter), 0, NULL},
     {"is_over", T_BOOL, offsetof(struct py_operation, is_over), READONLY, NULL},
@@ -445,6 +457,7 @@ static PyType_Slot slots[] = {
     {Py_tp_traverse, PY_SLOT(traverse)},
     {Py_tp_clear, PY_SLOT(clear)},
     {Py_tp_dealloc, PY_SLOT(dealloc)},
+    {Py_tp_methods, methods},
     {Py_tp_members, members},
     {0, NULL},
 };

@@ -29,6 +29,7 @@ struct py_item {
  * it is over, and links it by `next`. */
 struct py_operation {
     PyObject_HEAD
+    PyObject *queue;                      /* borrowed; NULL once it is over */
     struct py_operation *previous, *next; /* among those that are not over */
     struct py_operation *next_waiting; /* among those with requests to submit; after the end: next
                                            * of those that are over and not handed out */
@@ -76,6 +77,9 @@ void py_operation_release(struct py_operation *operation);
 
 /* The same for a request that could not be submitted. */
 void py_operation_refuse(struct py_item *item, pst_rc rc, const pst_error *err);
+
+/* Ask it to end and drop its result; is_over tells when it has (queue.c). */
+void py_operation_cancel(struct py_operation *operation);
 
 /* Cancel tokens for calls in other threads: cancel.c. */
 int py_cancel_init(PyObject *module);

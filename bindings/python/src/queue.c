@@ -6,8 +6,8 @@
  * result); the futures themselves are Python's business.
  *
  * Cancel is asked for and then waited for: an operation is over when nothing reads or writes the caller's
- * memory any more, or nothing was ever started. Another thread calls cancel() only where the garbage
- * collector ends a coroutine there, hence the looks at is_stopped after each stretch without the GIL.
+ * memory any more, or nothing was ever started. Another thread cancels only where the garbage collector
+ * ends a coroutine there, hence the looks at is_stopped after each stretch without the GIL.
  *
  * A request that a batch was refused for fails alone: the others are submitted one by one. */
 #include "operation.h"
@@ -97,6 +97,7 @@ static void end_if_over(struct queue *queue, struct py_operation *operation)
         (!operation->is_stopped && operation->n_started < operation->n))
         return;
     operation->is_over = 1;
+    operation->queue = NULL;
     end_waiting(queue, operation);
     unlink_live(queue, operation);
     operation->next_waiting = NULL;
@@ -260,6 +261,7 @@ static PyObject *reap(PyObject *self, PyObject *unused)
 static PyObject *begin(struct queue *queue, struct py_operation *operation)
 {
     Py_INCREF(&operation->ob_base);
+    operation->queue = &queue->ob_base;
     link_live(queue, operation);
     wait_if_room(queue, operation);
     queue->n_pending += (Py_ssize_t)room_of(operation);
@@ -386,20 +388,15 @@ static PyObject *many(PyObject *self, PyObject *const *args, Py_ssize_t n_args)
     return begin(queue, operation);
 }
 
-static PyObject *cancel(PyObject *self, PyObject *argument)
+void py_operation_cancel(struct py_operation *operation)
 {
-    struct queue *queue = queue_of(self);
-    if (Py_TYPE(argument) != py_operation_type) {
-        PyErr_SetString(PyExc_TypeError, "an Operation is needed");
-        return NULL;
-    }
-    struct py_operation *operation = (struct py_operation *)(void *)argument;
-    if (queue->queue && !operation->is_over) {
-        operation->is_dropped = 1;
-        stop(queue, operation);
-        end_if_over(queue, operation);
-    }
-    Py_RETURN_NONE;
+    PyObject *self = Py_XNewRef(operation->queue);
+    if (!self)
+        return;
+    operation->is_dropped = 1;
+    stop(queue_of(self), operation);
+    end_if_over(queue_of(self), operation);
+    Py_DECREF(self);
 }
 
 static PyObject *get_fileno(PyObject *self, PyObject *unused)
@@ -443,6 +440,8 @@ static void shut(struct queue *queue)
     pst_queue *handle = queue->queue;
     if (!handle)
         return;
+    for (struct py_operation *operation = queue->first; operation; operation = operation->next)
+        operation->queue = NULL; /* nobody else may come back to what is going */
     for (struct py_operation *operation = queue->first; operation; operation = operation->next) {
         operation->is_dropped = 1;
         stop(queue, operation);
@@ -531,7 +530,6 @@ static PyMethodDef methods[] = {
      "Make an operation on many objects; None if any data needs more than one request."},
     {"flush", flush, METH_NOARGS, "Submit what waits. Gives what is over."},
     {"reap", reap, METH_NOARGS, "Take what has ended. Gives (waiter, error, result) of each."},
-    {"cancel", cancel, METH_O, "Ask an operation to end; it is over when is_over says so."},
     {"fileno", get_fileno, METH_NOARGS, "Polls readable while something has ended."},
     {"close", close_queue, METH_NOARGS, "End everything."},
     {NULL, NULL, 0, NULL},

@@ -247,7 +247,7 @@ class Many(Case, unittest.IsolatedAsyncioTestCase):
 
     async def test_one_wake_up_serves_many(self):
         await penstock.get_async(self.uris[0])
-        link = _aio._links[asyncio.get_running_loop()]
+        link = _aio._links[id(asyncio.get_running_loop())]
         with mock.patch.object(_aio, "_deliver", wraps=_aio._deliver) as deliver:
             views = await asyncio.gather(*map(penstock.get_async, self.uris * 10))
         self.assertEqual([bytes(v) for v in views], [b"%d" % i for i in range(300)] * 10)
