@@ -274,6 +274,22 @@ async def copy_async(src, dst, *, timeout=None, **options):
     return await _copy(None, src, dst, timeout, options)
 
 
+async def iterate_async(uri, **options):
+    """The entries of iterate(), for `async for`; pages are read as they are needed."""
+    async for entry in _walk(_functions.iterate(uri, **options)):
+        yield entry
+
+
+async def _walk(listing):
+    while page := await _in_thread(_take_page, listing):
+        for entry in page:
+            yield entry
+
+
+def _take_page(listing):
+    return list(itertools.islice(listing, _PAGE))
+
+
 def _threaded(function, qualified):
     """The coroutine for a function or method that the queue does not know."""
 
@@ -295,7 +311,7 @@ for _name in _THREADED:
 
 __all__ = ["get_async", "get_range_async", "get_into_async", "get_many_async", "put_bytes_async",
            "put_async", "put_many_async", "stat_async", "stat_many_async", "exists_async",
-           "delete_async", "copy_async", *(name + "_async" for name in _THREADED)]
+           "delete_async", "copy_async", "iterate_async", *(name + "_async" for name in _THREADED)]
 
 
 # ---- methods of Store ---------------------------------------------------------------------------
@@ -353,35 +369,37 @@ class _Methods:
         """Is there an object? exists()."""
         return await _end(_begin(EXISTS, self, key, timeout=timeout))
 
-    async def delete_async(self, key, *, timeout=None, **options):
+    async def delete_async(self, key, recursive=False, *, timeout=None, **options):
         """Delete an object: delete()."""
-        if options:
-            return await _in_thread(self.delete, key, timeout=timeout, **options)
+        if recursive or options:
+            return await _in_thread(self.delete, key, recursive, timeout=timeout, **options)
         return await _end(_begin(DELETE, self, key, timeout=timeout))
 
     async def copy_async(self, src, dst, *, timeout=None, **options):
         """Copy within the store: copy()."""
         return await _copy(self, src, dst, timeout, options)
 
+    async def put_async(self, key, data, *, timeout=None, **options):
+        """Write a whole object: put()."""
+        return await self.put_bytes_async(key, data, timeout=timeout, **options)
+
     async def list_async(self, prefix="", **options):
-        """The entries of list(), `async for`; pages are read as they are needed."""
-        listing = self.list(prefix, **options)
-        while page := await _in_thread(_take_page, listing):
-            for entry in page:
-                yield entry
+        """The entries of list(), for `async for`; pages are read as they are needed."""
+        async for entry in _walk(self.list(prefix, **options)):
+            yield entry
+
+    async def list_containers_async(self, prefix="", **options):
+        """The entries of list_containers(), for `async for`."""
+        async for entry in _walk(self.list_containers(prefix, **options)):
+            yield entry
 
 
-def _take_page(listing):
-    return list(itertools.islice(listing, _PAGE))
-
-
-_THREADED_METHODS = ("create_container", "delete_container", "delete_many", "delete_prefix",
-                     "get_ranges", "get_suffix", "presign", "rename")
-for _name in _THREADED_METHODS:
-    if hasattr(_functions.Store, _name):
-        setattr(_functions.Store, _name + "_async",
-                _threaded(getattr(_functions.Store, _name), "Store."))
+for _name in ("create_container", "delete_container", "delete_many", "delete_prefix", "download",
+              "get_bytes", "get_ranges", "get_suffix", "mkdir", "presign", "rename", "upload"):
+    setattr(_functions.Store, _name + "_async",
+            _threaded(getattr(_functions.Store, _name), "Store."))
 for _name, _function in vars(_Methods).items():
     if _name.endswith("_async"):
         _function.__qualname__ = "Store." + _name
+        _function.__module__ = "penstock"
         setattr(_functions.Store, _name, _function)

@@ -74,6 +74,8 @@ class Functions(Case, unittest.IsolatedAsyncioTestCase):
         self.assertIsInstance(view, penstock.BytesView)
         self.assertEqual(bytes(view), b"hello")
         self.assertEqual(await penstock.get_bytes_async(self.uri("a")), b"hello")
+        self.assertEqual([bytes(v) for v in await penstock.get_ranges_async(
+            self.uri("a"), [(3, 2), (0, 1)])], [b"lo", b"h"])
         self.assertEqual(self.read("a"), b"hello")
 
     async def test_empty_objects(self):
@@ -141,7 +143,7 @@ class Functions(Case, unittest.IsolatedAsyncioTestCase):
         self.assertFalse(await penstock.exists_async(self.uri("d/x")))
 
     async def test_every_function_is_there_to_be_awaited(self):
-        for name in ("get", "get_range", "get_into", "get_many", "put_bytes", "put",
+        for name in ("get", "get_range", "get_into", "get_ranges", "get_many", "put_bytes", "put",
                      "put_many", "list", "stat", "stat_many", "exists", "delete", "copy", "upload",
                      "download", "mkdir", "create_bucket", "delete_bucket", "list_containers",
                      "get_object", "get_bytes", "presign"):
@@ -217,7 +219,7 @@ class Many(Case, unittest.IsolatedAsyncioTestCase):
             self.assertEqual([bytes(v) for _, v in results], [b"%d" % i for i in range(300)])
 
     async def test_nothing_is_read_of_nothing(self):
-        self.assertEqual(await penstock.get_many_async([]), [])
+        self.assertEqual(await penstock.get_many_async([]), penstock.get_many([]))
 
     async def test_first_failure_ends_it(self):
         with self.assertRaises(penstock.NotFoundError) as caught:
@@ -382,6 +384,15 @@ class SlowStore(Case):
         time.sleep(0.3)
         self.assertEqual(len(self.server.log()), n_requests)
         self.assertEqual(self.server.uploads(), [])
+
+    def test_upload_in_parts_is_aborted(self):
+        self.stall(["upload_part"])
+        self.write("big", bytes(40 << 20))
+        path = os.path.join(self.directory, "big")
+        self.assertLess(self.cancel_after(lambda: self.store.upload_async(path, "up"), 1), SOON_S)
+        self.assertEqual(self.server.uploads(), [])
+        self.assertNotIn("kit-bucket/up/big", self.server.objects())
+        self.assertIn("upload_abort", [request["do"] for request in self.server.log()])
 
     def test_asyncio_timeout(self):
         self.stall()
@@ -556,7 +567,11 @@ class Methods(Case, unittest.IsolatedAsyncioTestCase):
             await store.copy_async(key, key + "b")
             await store.put_many_async([(key + "c", b"c")])
             keys = [entry.key async for entry in store.list_async(key)]
+            self.assertEqual([entry.key async for entry in penstock.iterate_async(
+                "file:///" + key)], keys)
             self.assertEqual(keys, [key, key + "b", key + "c"])
+            await store.put_async(key + "d/e", b"e")
+            await store.delete_async(key + "d", recursive=True)
             await store.delete_async(key)
             self.assertFalse(await store.exists_async(key))
             with self.assertRaises(penstock.NotFoundError) as caught:
