@@ -22,10 +22,9 @@
 /* clang-format off */
 struct reader {
     PyObject_HEAD
-    pst_store *store; /* a reference; NULL: closed */
+    struct py_place place; /* taken until it is closed, when its store is NULL ... */
+    PyObject *owner;       /* ... and so is the Store it is of, or the module */
     PyObject *uri;
-    char *key;
-    size_t key_len;
     struct py_call call;
     double timeout_s;
     int is_busy; /* a call is under way */
@@ -43,11 +42,6 @@ struct reader {
 static struct reader *reader_of(PyObject *object)
 {
     return (struct reader *)object;
-}
-
-static pst_str key_of(const struct reader *reader)
-{
-    return pst_str_of(reader->key, reader->key_len);
 }
 
 /* ---- what a reply tells. From here on without the GIL, until said otherwise ---------------------- */
@@ -93,8 +87,8 @@ static pst_rc read_stream(struct reader *reader, void *dst, size_t len, size_t *
 static pst_rc read_exactly(struct reader *reader, void *dst, size_t len, size_t *n, pst_error *err)
 {
     pst_read_info info = {.struct_size = sizeof(info), .object_size = PST_UNKNOWN};
-    pst_rc rc = pst_get_into(reader->store, key_of(reader), reader->at, dst, len, &reader->options,
-                             &reader->call.limits, n, &info, err);
+    pst_rc rc = pst_get_into(reader->place.store, reader->place.key, reader->at, dst, len,
+                             &reader->options, &reader->call.limits, n, &info, err);
     if (rc == PST_OK)
         learn(reader, &info);
     else if (rc == PST_E_PRECONDITION && reader->options.if_match.len > 0)
@@ -140,8 +134,8 @@ static pst_rc place_stream(struct reader *reader, size_t len, pst_error *err)
     if (reader->stream || !wants_stream(reader, len))
         return PST_OK;
     reader->stream_at = reader->at;
-    return pst_reader_open(reader->store, key_of(reader), reader->at, PST_UNKNOWN, &reader->options,
-                           &reader->call.limits, &reader->stream, err);
+    return pst_reader_open(reader->place.store, reader->place.key, reader->at, PST_UNKNOWN,
+                           &reader->options, &reader->call.limits, &reader->stream, err);
 }
 
 /* Read `len` bytes, fewer only at the end. A failure leaves the reader where it was. */
@@ -182,7 +176,8 @@ static pst_rc read_bytes(struct reader *reader, char *dst, size_t len, size_t *n
 static pst_rc look(struct reader *reader, pst_error *err)
 {
     pst_attr *attr = NULL;
-    pst_rc rc = pst_stat(reader->store, key_of(reader), NULL, &reader->call.limits, &attr, err);
+    pst_rc rc = pst_stat(reader->place.store, reader->place.key, NULL, &reader->call.limits, &attr,
+                         err);
     if (rc != PST_OK)
         return rc;
     reader->size = attr->size;
@@ -195,7 +190,7 @@ static pst_rc look(struct reader *reader, pst_error *err)
 
 static int begin(struct reader *reader)
 {
-    if (!reader->store) {
+    if (!reader->place.store) {
         PyErr_SetString(PyExc_ValueError, "the reader is closed");
         return -1;
     }
@@ -392,7 +387,7 @@ static PyObject *reader_seek(PyObject *object, PyObject *args)
         PyErr_SetString(PyExc_ValueError, "what is decompressed on the way cannot be sought in");
         return NULL;
     }
-    if (reader->is_busy || !reader->store) {
+    if (reader->is_busy || !reader->place.store) {
         PyErr_SetString(PyExc_ValueError, reader->is_busy ? "the reader is in use by another thread"
                                                           : "the reader is closed");
         return NULL;
@@ -415,22 +410,25 @@ static PyObject *get_decoded(PyObject *object, void *unused)
     return PyBool_FromLong(reader_of(object)->is_decoded);
 }
 
+static void close_reader(struct reader *reader)
+{
+    PyThreadState *thread = PyEval_SaveThread();
+    drop_stream(reader);
+    PyEval_RestoreThread(thread);
+    py_place_clear(&reader->place);
+    Py_CLEAR(reader->owner);
+}
+
 static PyObject *reader_close(PyObject *object, PyObject *unused)
 {
     struct reader *reader = reader_of(object);
-    pst_store *store = reader->store;
     (void)unused;
-    if (!store)
-        Py_RETURN_NONE;
     if (reader->is_busy) {
         PyErr_SetString(PyExc_ValueError, "the reader is in use by another thread");
         return NULL;
     }
-    reader->store = NULL;
-    PyThreadState *thread = PyEval_SaveThread();
-    drop_stream(reader);
-    pst_store_free(store);
-    PyEval_RestoreThread(thread);
+    if (reader->place.store)
+        close_reader(reader);
     Py_RETURN_NONE;
 }
 
@@ -438,10 +436,8 @@ static void reader_dealloc(PyObject *object)
 {
     struct reader *reader = reader_of(object);
     PyTypeObject *type = Py_TYPE(object);
-    if (reader->store)
-        Py_XDECREF(reader_close(object, NULL));
+    close_reader(reader);
     py_call_drop(&reader->call);
-    free(reader->key);
     Py_CLEAR(reader->uri);
     PyObject_Free(object);
     Py_DECREF((PyObject *)type);
@@ -497,16 +493,18 @@ static int take_options(PyObject *part_bytes, PyObject *in_flight, PyObject *dec
     return 0;
 }
 
-static PyObject *new_reader(const struct py_place *place, const pst_read_options *options,
+/* Takes over the place, after a failure too. */
+static PyObject *new_reader(struct py_place *place, const pst_read_options *options,
                             int has_readahead, double timeout_s)
 {
     struct reader *reader = reader_of(PyType_GenericAlloc(py_module.reader, 0));
-    if (!reader)
+    if (!reader) {
+        py_place_clear(place);
         return NULL;
-    reader->store = pst_store_ref(place->store);
+    }
+    reader->place = *place;
+    reader->owner = Py_NewRef(place->self);
     reader->uri = py_place_uri(place);
-    reader->key_len = place->key.len;
-    reader->key = malloc(place->key.len + 1);
     reader->options = *options;
     reader->timeout_s = timeout_s;
     reader->has_readahead = has_readahead;
@@ -514,14 +512,10 @@ static PyObject *new_reader(const struct py_place *place, const pst_read_options
                          (options->decode == PST_DECODE_BY_NAME && pst_key_is_zstd(place->key));
     reader->size = PST_UNKNOWN;
     reader->row_reads = ROW_READS; /* who begins at the beginning is likely to go on */
-    if (!reader->key)
-        PyErr_NoMemory();
-    if (!reader->uri || !reader->key || py_call_hold(&reader->call, timeout_s) < 0) {
+    if (!reader->uri || py_call_hold(&reader->call, timeout_s) < 0) {
         Py_DECREF((PyObject *)reader);
         return NULL;
     }
-    if (place->key.len > 0)
-        memcpy(reader->key, place->key.ptr, place->key.len);
     return (PyObject *)reader;
 }
 
@@ -555,7 +549,6 @@ PyObject *py_open_reader(PyObject *self, PyObject *args, PyObject *kwargs)
     PyObject *raw = new_reader(&place, &options, has_readahead, timeout_s);
     if (raw)
         file = make_file(raw, reader_of(raw)->uri);
-    py_place_clear(&place);
     return file;
 }
 

@@ -34,6 +34,8 @@ struct reserved {
 struct writer {
     PyObject_HEAD
     pst_writer *writer; /* NULL unless open */
+    struct py_place place; /* taken while it is open ... */
+    PyObject *owner;       /* ... and so is the Store it is of, or the module */
     PyObject *uri;
     struct py_call call;
     pid_t pid;   /* of the process that opened it */
@@ -85,10 +87,10 @@ static void reserved_dealloc(PyObject *object)
     Py_DECREF((PyObject *)type);
 }
 
-static struct reserved *new_reserved(size_t size, uint32_t align)
+static struct reserved *new_reserved(PyObject *owner, size_t size, uint32_t align)
 {
     struct reserved *reserved = (struct reserved *)PyType_GenericAlloc(reserved_type, 0);
-    pst_context *context = py_context();
+    pst_context *context = py_store_context(owner);
     pst_error err = PST_ERROR_INIT;
     if (!reserved || !context) {
         Py_XDECREF((PyObject *)reserved);
@@ -282,7 +284,7 @@ static PyObject *writer_reserve(PyObject *object, PyObject *value)
         return NULL;
     }
     drop_reserved(writer);
-    struct reserved *reserved = new_reserved((size_t)size, writer->mem_align);
+    struct reserved *reserved = new_reserved(writer->owner, (size_t)size, writer->mem_align);
     PyObject *view = reserved ? PyMemoryView_FromObject((PyObject *)reserved) : NULL;
     if (!view) {
         Py_XDECREF((PyObject *)reserved);
@@ -349,6 +351,12 @@ static PyObject *writer_commit(PyObject *object, PyObject *args)
 
 /* ---- the end ------------------------------------------------------------------------------------- */
 
+static void let_go(struct writer *writer)
+{
+    py_place_clear(&writer->place);
+    Py_CLEAR(writer->owner);
+}
+
 /* With the result kept; the engine's writer is not needed any more. */
 static int keep_result(struct writer *writer, const pst_write_result *result)
 {
@@ -361,6 +369,7 @@ static int keep_result(struct writer *writer, const pst_write_result *result)
     PyThreadState *thread = PyEval_SaveThread();
     pst_writer_free(ended);
     PyEval_RestoreThread(thread);
+    let_go(writer);
     Py_XDECREF(writer->etag);
     Py_XDECREF(writer->version);
     writer->etag = result->etag[0] ? py_str_of_chars(result->etag) : Py_NewRef(Py_None);
@@ -411,6 +420,7 @@ static pst_rc drop(struct writer *writer, pst_error *err)
     pst_rc rc = pst_writer_cancel(ended, err);
     pst_writer_free(ended);
     PyEval_RestoreThread(thread);
+    let_go(writer);
     py_loans_return();
     return rc == PST_E_DEADLINE || rc == PST_E_FORKED ? PST_OK : rc;
 }
@@ -476,6 +486,7 @@ static void writer_dealloc(PyObject *object)
     drop_quietly(writer);
     unlink_writer(writer);
     drop_reserved(writer);
+    let_go(writer);
     py_call_drop(&writer->call);
     Py_CLEAR(writer->uri);
     Py_CLEAR(writer->etag);
@@ -511,8 +522,10 @@ static PyObject *drop_open_writers(PyObject *module, PyObject *unused)
             is_busy |= writer->is_busy && writer->pid == pid;
         if (!is_busy || waited_ms >= EXIT_WAIT_MS)
             break;
-        Py_BEGIN_ALLOW_THREADS nanosleep(&slice, NULL);
-        Py_END_ALLOW_THREADS waited_ms += 10;
+        Py_BEGIN_ALLOW_THREADS
+        nanosleep(&slice, NULL);
+        Py_END_ALLOW_THREADS
+        waited_ms += 10;
     }
     Py_RETURN_NONE;
 }
@@ -647,14 +660,19 @@ static void wish_buffer(const pst_store_info *info, uint64_t buffer_bytes,
     options->part_bytes = n;
 }
 
-static PyObject *new_writer(const struct py_place *place, struct wishes *wishes,
-                            uint64_t buffer_bytes, double timeout_s)
+/* Takes over the place, after a failure too. */
+static PyObject *new_writer(struct py_place *place, struct wishes *wishes, uint64_t buffer_bytes,
+                            double timeout_s)
 {
     struct writer *writer = writer_of(PyType_GenericAlloc(py_module.writer, 0));
     pst_store_info info = {.struct_size = sizeof(info)};
     pst_error err = PST_ERROR_INIT;
-    if (!writer)
+    if (!writer) {
+        py_place_clear(place);
         return NULL;
+    }
+    writer->place = *place;
+    writer->owner = Py_NewRef(place->self);
     writer->state = WRITER_DROPPED; /* until there is something to drop */
     writer->uri = py_place_uri(place);
     if (!writer->uri || py_call_hold(&writer->call, timeout_s) < 0) {
@@ -718,7 +736,6 @@ PyObject *py_open_writer(PyObject *self, PyObject *args, PyObject *kwargs)
         wishes.options.if_match = wishes.if_match.str;
         wishes.options.flags = is_new ? PST_WRITE_CREATE_ONLY : 0;
         writer = new_writer(&place, &wishes, buffer_bytes, timeout_s);
-        py_place_clear(&place);
     }
     clear_wishes(&wishes);
     return writer;

@@ -1,6 +1,7 @@
 """What the tests of many objects, readers and writers share."""
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.environ["PST_TEST_SOURCE"], "tests/lib"))
 
+import penstock  # noqa: E402
 from faults import FaultServer  # noqa: E402
 
 BUCKET = "kit-bucket"
@@ -68,11 +70,35 @@ class WithServer(WithFiles):
         self.server.set_faults()
         self.server.forget_log()
 
+    def store_that_asks(self):
+        """A Store whose credentials come from a function, so that it has a context of its own."""
+
+        def ask(uri):
+            return {
+                "access_key_id": "KITACCESSKEY",
+                "secret_access_key": "kit-secret-access-key",
+            }
+
+        return penstock.Store(f"s3://{BUCKET}/", credentials=ask)
+
     def s3(self, key, bucket=BUCKET):
         return f"s3://{bucket}/{key}"
 
     def requests(self, method):
         return [one for one in self.server.log() if one["method"] == method]
+
+
+def in_child(call):
+    """Run it in a fork child, and give back the child's exit code: 0, or 1 for an exception."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            call()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 class _Buffer(ctypes.Structure):
@@ -101,6 +127,7 @@ def address_of(value):
         ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))
 
 
+@functools.cache
 def pattern(size, seed=1):
     """Bytes in which no two places look alike."""
     words = range(seed << 24, (seed << 24) + size // 4 + 1)

@@ -1,6 +1,7 @@
 """get_many, get_ranges and put_many: order, errors, and that nothing is copied."""
 import pathlib
 import sys
+import threading
 import time
 import unittest
 
@@ -264,6 +265,26 @@ class OverHttp(WithServer):
             return True
 
         self.assertTrue(wait_until(is_free))
+
+    def test_other_threads_run_meanwhile(self):
+        self.server.put(f"{BUCKET}/a", b"a")
+        self.server.set_faults({"on": "get", "times": 0, "fault": {"delay_ms": 500}})
+        other = threading.Thread(target=penstock.get_many, args=([self.s3("a")] * 3,))
+        began = time.monotonic()
+        other.start()
+        n = 0
+        while other.is_alive() and time.monotonic() - began < 5:
+            time.sleep(0.001)
+            n += 1
+        other.join()
+        self.assertGreater(n, 50)
+
+    def test_a_store_with_credentials_of_its_own(self):
+        self.store_that_asks().put_many([(f"{i}", b"%d" % i) for i in range(5)])
+        got = self.store_that_asks().get_many([f"{i}" for i in range(5)])
+        self.assertEqual([bytes(view) for _, view in got], [b"%d" % i for i in range(5)])
+        (view,) = self.store_that_asks().get_ranges("3", [(0, 1)])
+        self.assertEqual(bytes(view), b"3")
 
     def test_a_signal_ends_a_get_within_a_second(self):
         self.server.put(f"{BUCKET}/a", b"a")

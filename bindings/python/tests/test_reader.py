@@ -1,7 +1,6 @@
 """Objects as files to read."""
 import array
 import io
-import os
 import pickle
 import shutil
 import threading
@@ -10,7 +9,16 @@ import unittest
 import zipfile
 
 import penstock
-from streams import BUCKET, MIB, Interrupted, WithFiles, WithServer, interrupt_after, pattern
+from streams import (
+    BUCKET,
+    MIB,
+    Interrupted,
+    WithFiles,
+    WithServer,
+    in_child,
+    interrupt_after,
+    pattern,
+)
 
 DATA = pattern(300_000)
 
@@ -156,14 +164,11 @@ class Reading(WithFiles):
     def test_goes_on_in_a_fork_child(self):
         with penstock.open_reader(self.name, part_bytes=4096) as file:
             self.assertEqual(file.read(5000), DATA[:5000])
-            pid = os.fork()
-            if pid == 0:
-                code = 1
-                try:
-                    code = 0 if file.read() == DATA[5000:] else 2
-                finally:
-                    os._exit(code)
-            self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0)
+
+            def read_on():
+                self.assertEqual(file.read(), DATA[5000:])
+
+            self.assertEqual(in_child(read_on), 0)
             self.assertEqual(file.read(), DATA[5000:])
 
 
@@ -291,6 +296,16 @@ class OverHttp(WithServer):
             with self.assertRaises(TimeoutError):
                 file.read()
             self.assertEqual(file.read(), b"data")
+
+    def test_keeps_its_store(self):
+        self.server.put(f"{BUCKET}/a", b"data")
+        with self.store_that_asks().open_reader("a") as file:
+            self.assertEqual(file.read(2), b"da")
+            file.seek(2)
+            self.assertEqual(file.read(), b"ta")
+        with self.store_that_asks() as store:
+            file = store.open_reader("a")
+        self.assertEqual(file.read(), b"data")
 
     def test_two_threads_at_once_are_refused(self):
         self.server.put(f"{BUCKET}/a", b"data")

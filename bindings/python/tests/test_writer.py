@@ -18,6 +18,7 @@ from streams import (
     WithFiles,
     WithServer,
     address_of,
+    in_child,
     interrupt_after,
     pattern,
     wait_until,
@@ -464,6 +465,30 @@ class OverHttp(WithServer):
                         writer.write(bytes(5 * MIB))
                 writer.write(b"x")
         self.assertTrue(wait_until(lambda: not self.server.uploads()))
+
+    def test_keeps_its_store(self):
+        with self.store_that_asks().open_writer("a") as writer:
+            writer.write(b"da")
+            writer.reserve(2)[:] = b"ta"
+            writer.commit()
+        self.assertEqual(self.server.get(f"{BUCKET}/a"), b"data")
+
+    def test_is_the_parents_after_a_fork(self):
+        writer = self.start()
+
+        def use():
+            nonlocal writer
+            with self.assertRaises(penstock.ForkedError):
+                writer.write(b"x")
+            with self.assertRaises(penstock.ForkedError):
+                writer.finalize()
+            writer.cancel()
+            del writer
+
+        self.assertEqual(in_child(use), 0)
+        self.assertEqual(len(self.server.uploads()), 1)
+        self.assertEqual(writer.finalize(), (15 * MIB, 15 * MIB))
+        self.assertEqual(self.server.get(f"{BUCKET}/a"), pattern(5 * MIB) * 3)
 
     def test_two_threads_at_once_are_refused(self):
         self.server.set_faults({"on": "put", "times": 1, "fault": {"delay_ms": 1000}})
