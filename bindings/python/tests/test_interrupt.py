@@ -50,6 +50,11 @@ class Case(unittest.TestCase):
 
 
 class Interrupts(Case):
+    def write_much(self):
+        with penstock.create_s3_writer("s3://bucket/w") as writer:
+            for _ in range(20):
+                writer.write(b"x" * 8_000_000)
+
     def test_each_call_ends_within_a_second(self):
         into = bytearray(100)
         path = os.path.join(self.dir, "file")
@@ -69,6 +74,14 @@ class Interrupts(Case):
             "upload": lambda: penstock.upload(path, "s3://bucket/"),
             "create_bucket": lambda: penstock.create_bucket("other"),
             "delete_prefix": lambda: penstock.delete_prefix("s3://bucket/x/"),
+            "delete below": lambda: penstock.delete("s3://bucket/x", recursive=True),
+            "download": lambda: penstock.download("s3://bucket/x", self.dir),
+            "list_containers": penstock.list_containers,
+            "get_many": lambda: penstock.get_many([f"s3://bucket/{i}" for i in range(20)]),
+            "get_ranges": lambda: penstock.get_ranges("s3://bucket/a", [(0, 1), (1 << 30, 1)]),
+            "put_many": lambda: penstock.put_many([(f"s3://bucket/{i}", b"x") for i in range(20)]),
+            "reader": lambda: penstock.open_reader("s3://bucket/a").read(10),
+            "writer": self.write_much,
         }
         for name, call in calls.items():
             with self.subTest(name):
