@@ -299,6 +299,18 @@ class Operations(Case):
         self.assertEqual(errors, [])
 
 
+class Endpoints(unittest.TestCase):
+    def test_several_servers_of_one_store_share_the_work(self):
+        with fake_s3.FakeS3() as one, fake_s3.FakeS3() as two:
+            for s3 in (one, two):
+                s3.objects["bucket/a"] = b"1"
+            store = penstock.Store("s3://bucket/", one.options(
+                endpoint=f"{one.endpoint},{two.endpoint}"))
+            for _ in range(10):
+                self.assertEqual(store.get("a"), b"1")
+            self.assertEqual([len(s3.requests) for s3 in (one, two)], [5, 5])
+
+
 class Closing(Case):
     def test_with_closes_and_later_calls_fail(self):
         with self.store as store:
