@@ -96,8 +96,8 @@ struct py_loan {
 };
 struct py_loan *py_loan_take(PyObject *value);
 
-/* Give a loan back: on any thread, with the GIL or without. Fits pst_buffer_wrap and pst_request. */
-void py_loan_release(void *loan);
+/* Give the loan `arg` back: on any thread, with the GIL or without. Fits pst_buffer_wrap and pst_request. */
+void py_loan_release(void *arg);
 
 /* Let go of the objects behind all loans that were given back; every call of call.c ends with it. */
 void py_loans_return(void);
