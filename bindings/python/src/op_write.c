@@ -6,38 +6,25 @@
 
 #include <string.h>
 
-/* What is written beside the bytes. */
-enum { N_TEXTS = 6 };
-struct write_in {
-    PyObject *create_only, *if_match, *texts[N_TEXTS], *metadata, *tags, *checksum, *timeout;
-};
-struct writing {
-    pst_write_options options;
-    pst_attr attr;
-    struct py_text if_match, texts[N_TEXTS];
-    struct py_kv metadata, tags;
-    double timeout_s;
-};
-
-static void clear_writing(struct writing *writing)
+void py_writing_clear(struct py_writing *writing)
 {
     py_text_clear(&writing->if_match);
-    for (int i = 0; i < N_TEXTS; i++)
+    for (int i = 0; i < PY_N_TEXTS; i++)
         py_text_clear(&writing->texts[i]);
     py_kv_clear(&writing->metadata);
     py_kv_clear(&writing->tags);
 }
 
-static int take_texts(const struct write_in *in, struct writing *out)
+static int take_texts(const struct py_write_in *in, struct py_writing *out)
 {
-    static const char *const names[N_TEXTS] = {"content_type",     "content_encoding",
-                                               "content_language", "content_disposition",
-                                               "cache_control",    "storage_class"};
-    pst_str *const into[N_TEXTS] = {&out->attr.content_type,     &out->attr.content_encoding,
-                                    &out->attr.content_language, &out->attr.content_disposition,
-                                    &out->attr.cache_control,    &out->attr.storage_class};
+    static const char *const names[PY_N_TEXTS] = {"content_type",     "content_encoding",
+                                                  "content_language", "content_disposition",
+                                                  "cache_control",    "storage_class"};
+    pst_str *const into[PY_N_TEXTS] = {&out->attr.content_type,     &out->attr.content_encoding,
+                                       &out->attr.content_language, &out->attr.content_disposition,
+                                       &out->attr.cache_control,    &out->attr.storage_class};
 
-    for (int i = 0; i < N_TEXTS; i++) {
+    for (int i = 0; i < PY_N_TEXTS; i++) {
         if (py_text_take_optional(in->texts[i], names[i], &out->texts[i]) < 0)
             return -1;
         *into[i] = out->texts[i].str;
@@ -53,7 +40,7 @@ static int take_texts(const struct write_in *in, struct writing *out)
     return 0;
 }
 
-static int take_writing(const struct write_in *in, struct writing *out)
+int py_writing_take(const struct py_write_in *in, struct py_writing *out)
 {
     static const char *const sums[] = {"crc32c", "crc64nvme", "sha256", "md5", NULL};
     static const uint32_t numbers[] = {PST_SUM_CRC32C, PST_SUM_CRC64NVME, PST_SUM_SHA256,
@@ -69,7 +56,7 @@ static int take_writing(const struct write_in *in, struct writing *out)
         return -1;
     if (py_text_take_optional(in->if_match, "if_match", &out->if_match) < 0 ||
         take_texts(in, out) < 0) {
-        clear_writing(out);
+        py_writing_clear(out);
         return -1;
     }
     out->options.flags = is_create_only ? PST_WRITE_CREATE_ONLY : 0;
@@ -86,21 +73,21 @@ static PyObject *etag_of(const pst_write_result *result)
 }
 
 static PyObject *write_bytes(PyObject *self, PyObject *where, const Py_buffer *src,
-                             const struct write_in *in)
+                             const struct py_write_in *in)
 {
     pst_write_result written = {.struct_size = sizeof(written)};
     const pst_iov iov = {.ptr = src->buf, .len = (size_t)src->len};
     pst_error err = PST_ERROR_INIT;
     PyObject *result = NULL;
-    struct writing writing;
+    struct py_writing writing;
     struct py_place place;
     struct py_call call;
     pst_rc rc;
 
-    if (take_writing(in, &writing) < 0)
+    if (py_writing_take(in, &writing) < 0)
         return NULL;
     if (py_place_take(self, where, &place) < 0) {
-        clear_writing(&writing);
+        py_writing_clear(&writing);
         return NULL;
     }
     if (py_call_begin(&call, writing.timeout_s) == 0) {
@@ -110,7 +97,7 @@ static PyObject *write_bytes(PyObject *self, PyObject *where, const Py_buffer *s
             result = rc == PST_OK ? etag_of(&written) : py_place_fail(&place, rc, &err);
     }
     py_place_clear(&place);
-    clear_writing(&writing);
+    py_writing_clear(&writing);
     return result;
 }
 
@@ -132,7 +119,7 @@ PyObject *py_op_put(PyObject *self, PyObject *args, PyObject *kwargs)
                      "timeout",
                      NULL};
     PyObject *where, *data, *result;
-    struct write_in in = {0};
+    struct py_write_in in = {0};
     Py_buffer src;
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$OOOOOOOOOOOO:put", names, &where, &data,

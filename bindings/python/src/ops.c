@@ -106,7 +106,9 @@
         {"open_writer", PY_METHOD(py_open_writer), KEYWORDS,                                       \
          "open_writer($" self ", " word ", *, part_bytes=None, buffer_bytes=None, "                \
          "max_in_flight=None, size_hint=None, create_only=False, if_match=None, "                  \
-         "content_type=None, metadata=None, compression_level=None, timeout=None)\n--\n\n"         \
+         "content_type=None, content_encoding=None, content_language=None, "                       \
+         "content_disposition=None, cache_control=None, storage_class=None, metadata=None, "       \
+         "tags=None, checksum=None, compression_level=None, timeout=None)\n--\n\n"                 \
          "Start an object of any length: an ObjectWriter.\n\n"                                     \
          "Parts of part_bytes, at most max_in_flight at once, travel while the next "              \
          "one is filled; buffer_bytes is a wish for their length. create_only and "                \

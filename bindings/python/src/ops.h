@@ -22,6 +22,22 @@ PyObject *py_op_get_into(PyObject *self, PyObject *args, PyObject *kwargs);
 
 /* ---- op_write.c ---------------------------------------------------------------------------------- */
 
+/* What is written beside the bytes: as it was given, NULL and None where it was not, and as the engine takes
+ * it. */
+enum { PY_N_TEXTS = 6 };
+struct py_write_in {
+    PyObject *create_only, *if_match, *texts[PY_N_TEXTS], *metadata, *tags, *checksum, *timeout;
+};
+struct py_writing {
+    pst_write_options options;
+    pst_attr attr;
+    struct py_text if_match, texts[PY_N_TEXTS];
+    struct py_kv metadata, tags;
+    double timeout_s;
+};
+int py_writing_take(const struct py_write_in *in, struct py_writing *out);
+void py_writing_clear(struct py_writing *writing);
+
 PyObject *py_op_put(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *py_op_copy(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *py_op_rename(PyObject *self, PyObject *args, PyObject *kwargs);

@@ -8,7 +8,7 @@
  *
  * The CRC-32C of what was given runs along here rather than in the engine, which would hand it to the store:
  * whether a store gets checksums is for its own option to say. */
-#include "place.h"
+#include "ops.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -601,21 +601,6 @@ static PyObject *get_parts(PyObject *object, void *unused)
 
 /* ---- opening ------------------------------------------------------------------------------------- */
 
-/* What the options borrow from. */
-struct wishes {
-    pst_write_options options;
-    pst_attr attr;
-    struct py_text if_match, content_type;
-    struct py_kv metadata;
-};
-
-static void clear_wishes(struct wishes *wishes)
-{
-    py_text_clear(&wishes->if_match);
-    py_text_clear(&wishes->content_type);
-    py_kv_clear(&wishes->metadata);
-}
-
 static int take_level(PyObject *value, int32_t *out)
 {
     uint64_t level;
@@ -661,8 +646,8 @@ static void wish_buffer(const pst_store_info *info, uint64_t buffer_bytes,
 }
 
 /* Takes over the place, after a failure too. */
-static PyObject *new_writer(struct py_place *place, struct wishes *wishes, uint64_t buffer_bytes,
-                            double timeout_s)
+static PyObject *new_writer(struct py_place *place, struct py_writing *writing,
+                            uint64_t buffer_bytes)
 {
     struct writer *writer = writer_of(PyType_GenericAlloc(py_module.writer, 0));
     pst_store_info info = {.struct_size = sizeof(info)};
@@ -675,16 +660,16 @@ static PyObject *new_writer(struct py_place *place, struct wishes *wishes, uint6
     writer->owner = Py_NewRef(place->self);
     writer->state = WRITER_DROPPED; /* until there is something to drop */
     writer->uri = py_place_uri(place);
-    if (!writer->uri || py_call_hold(&writer->call, timeout_s) < 0) {
+    if (!writer->uri || py_call_hold(&writer->call, writing->timeout_s) < 0) {
         Py_DECREF((PyObject *)writer);
         return NULL;
     }
     pst_store_describe(place->store, &info);
-    wish_buffer(&info, buffer_bytes, &wishes->options);
+    wish_buffer(&info, buffer_bytes, &writing->options);
     writer->mem_align = info.mem_align;
-    writer->is_compressed = wishes->options.zstd_level != 0;
+    writer->is_compressed = writing->options.zstd_level != 0;
     begin(writer);
-    pst_rc rc = pst_writer_open(place->store, place->key, &wishes->options, &writer->call.limits,
+    pst_rc rc = pst_writer_open(place->store, place->key, &writing->options, &writer->call.limits,
                                 &writer->writer, &err);
     if (rc == PST_OK) {
         writer->state = WRITER_OPEN;
@@ -700,44 +685,44 @@ static PyObject *new_writer(struct py_place *place, struct wishes *wishes, uint6
 
 PyObject *py_open_writer(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    static char word_part[] = "part_bytes", word_buffer[] = "buffer_bytes",
-                word_in_flight[] = "max_in_flight", word_hint[] = "size_hint",
-                word_create[] = "create_only", word_if_match[] = "if_match",
-                word_type[] = "content_type", word_metadata[] = "metadata",
-                word_level[] = "compression_level", word_timeout[] = "timeout";
-    char *names[] = {py_place_word(self), word_part,   word_buffer,   word_in_flight,
-                     word_hint,           word_create, word_if_match, word_type,
-                     word_metadata,       word_level,  word_timeout,  NULL};
-    PyObject *uri, *part = Py_None, *buffer = Py_None, *in_flight = Py_None, *hint = Py_None;
-    PyObject *if_match = Py_None, *type = Py_None, *metadata = Py_None, *level = Py_None;
-    PyObject *timeout = Py_None, *writer = NULL;
-    struct wishes wishes = {.options = {.struct_size = sizeof(wishes.options)},
-                            .attr = {.struct_size = sizeof(wishes.attr)}};
+    char *names[] = {py_place_word(self),
+                     "part_bytes",
+                     "buffer_bytes",
+                     "max_in_flight",
+                     "size_hint",
+                     "create_only",
+                     "if_match",
+                     "content_type",
+                     "content_encoding",
+                     "content_language",
+                     "content_disposition",
+                     "cache_control",
+                     "storage_class",
+                     "metadata",
+                     "tags",
+                     "checksum",
+                     "compression_level",
+                     "timeout",
+                     NULL};
+    PyObject *where, *part = Py_None, *buffer = Py_None, *in_flight = Py_None, *hint = Py_None;
+    PyObject *level = Py_None, *writer = NULL;
+    struct py_write_in in = {0};
+    struct py_writing writing;
     struct py_place place;
     uint64_t buffer_bytes;
-    double timeout_s;
-    int is_new = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOOOpOOOOO:open_writer", names, &uri, &part,
-                                     &buffer, &in_flight, &hint, &is_new, &if_match, &type,
-                                     &metadata, &level, &timeout) ||
-        take_numbers(part, in_flight, hint, &wishes.options) < 0 ||
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOOOOOOOOOOOOOOOO:open_writer", names,
+                                     &where, &part, &buffer, &in_flight, &hint, &in.create_only,
+                                     &in.if_match, &in.texts[0], &in.texts[1], &in.texts[2],
+                                     &in.texts[3], &in.texts[4], &in.texts[5], &in.metadata,
+                                     &in.tags, &in.checksum, &level, &in.timeout) ||
         py_u64_take(buffer, "buffer_bytes", 0, &buffer_bytes) < 0 ||
-        take_level(level, &wishes.options.zstd_level) < 0 ||
-        py_timeout_take(timeout, &timeout_s) < 0)
+        py_writing_take(&in, &writing) < 0)
         return NULL;
-    if (py_text_take_optional(if_match, "if_match", &wishes.if_match) == 0 &&
-        py_text_take_optional(type, "content_type", &wishes.content_type) == 0 &&
-        py_kv_take(metadata, "metadata", &wishes.metadata) == 0 &&
-        py_place_take(self, uri, &place) == 0) {
-        wishes.attr.content_type = wishes.content_type.str;
-        wishes.attr.user_meta = wishes.metadata.kv;
-        wishes.attr.n_user_meta = wishes.metadata.n;
-        wishes.options.attr = &wishes.attr;
-        wishes.options.if_match = wishes.if_match.str;
-        wishes.options.flags = is_new ? PST_WRITE_CREATE_ONLY : 0;
-        writer = new_writer(&place, &wishes, buffer_bytes, timeout_s);
-    }
-    clear_wishes(&wishes);
+    if (take_numbers(part, in_flight, hint, &writing.options) == 0 &&
+        take_level(level, &writing.options.zstd_level) == 0 &&
+        py_place_take(self, where, &place) == 0)
+        writer = new_writer(&place, &writing, buffer_bytes);
+    py_writing_clear(&writing);
     return writer;
 }
 

@@ -147,6 +147,7 @@ class Writing(WithFiles):
             (TypeError, (uri,), {"compression_level": "3"}),
             (TypeError, (uri,), {"metadata": 5}),
             (TypeError, (uri,), {"content_type": 5}),
+            (ValueError, (uri,), {"checksum": "crc16"}),
             (ValueError, (uri,), {"timeout": 0}),
             (TypeError, (uri,), {"unknown": 1}),
         ):
@@ -379,13 +380,20 @@ class OverHttp(WithServer):
         return writer
 
     def test_an_upload_in_parts(self):
-        writer = self.start(content_type="text/x-test", metadata={"who": "me"})
+        writer = self.start(
+            content_type="text/x-test",
+            content_encoding="x-mine",
+            cache_control="no-store",
+            metadata={"who": "me"},
+        )
         self.assertEqual(writer.finalize(), (15 * MIB, 15 * MIB))
         self.assertEqual(writer.parts, 3)
         self.assertEqual(self.server.get(f"{BUCKET}/a"), pattern(5 * MIB) * 3)
         self.assertEqual(self.server.uploads(), [])
         attributes = penstock.stat(self.s3("a"))
         self.assertEqual(attributes["content_type"], "text/x-test")
+        self.assertEqual(attributes["content_encoding"], "x-mine")
+        self.assertEqual(attributes["cache_control"], "no-store")
         self.assertEqual(attributes["metadata"], {"who": "me"})
 
     def test_nothing_is_left_of_one_that_was_dropped(self):
@@ -504,12 +512,18 @@ class OverHttp(WithServer):
         other.join()
         self.assertEqual(self.server.get(f"{BUCKET}/a"), b"x")
 
-    def test_no_checksum_is_sent_unless_the_store_asks_for_it(self):
+    def test_no_checksum_is_sent_unless_it_is_asked_for(self):
         with penstock.create_s3_writer(self.s3("a")) as writer:
             writer.write(b"123456789")
         self.assertEqual(writer.checksum(), "crc32c:e3069283")
-        (request,) = self.requests("PUT")
-        self.assertEqual([h for h in request["headers"] if "checksum" in h.lower()], [])
+        with penstock.open_writer(self.s3("a"), checksum="crc32c") as writer:
+            writer.write(b"123456789")
+        without, having = (
+            [name for name in one["headers"] if "checksum" in name.lower()]
+            for one in self.requests("PUT")
+        )
+        self.assertEqual(without, [])
+        self.assertEqual(having, ["x-amz-checksum-crc32c"])
 
 
 class Multipart(WithServer):
