@@ -372,6 +372,14 @@ async def get_into_async(
     timeout: float | None = None,
     **options: Any,
 ) -> int: ...
+async def get_ranges_async(
+    uri: _Uri,
+    ranges: Iterable[tuple[int, int | None]],
+    *,
+    max_in_flight: int | None = None,
+    merge_gap_bytes: int | None = None,
+    timeout: float | None = None,
+) -> builtins.list[BytesView]: ...
 async def get_bytes_async(uri: _Uri, *, timeout: float | None = None) -> bytes: ...
 async def get_object_async(
     bucket: str, key: _Key, *, timeout: float | None = None
@@ -393,6 +401,7 @@ async def put_many_async(
 async def list_async(
     uri: _Uri, recursive: bool = False, pattern: str | None = None, *, timeout: float | None = None
 ) -> builtins.list[str]: ...
+def iterate_async(uri: _Uri, **options: Any) -> AsyncIterator[Entry]: ...
 async def list_containers_async(
     uri: _Uri = "s3://", *, timeout: float | None = None
 ) -> builtins.list[_Container]: ...
@@ -661,6 +670,9 @@ class Store:
         timeout: float | None = None,
     ) -> Listing: ...
     def list_async(self, prefix: _Key = "", **options: Any) -> AsyncIterator[Entry]: ...
+    def list_containers_async(
+        self, prefix: _Key = "", **options: Any
+    ) -> AsyncIterator[Entry]: ...
     def list_containers(self, prefix: _Key = "", *, timeout: float | None = None) -> Listing: ...
     def stat(
         self, key: _Key, *, version: str | None = None, timeout: float | None = None
@@ -786,6 +798,19 @@ class Store:
         timeout: float | None = None,
         **options: Any,
     ) -> int: ...
+    async def get_ranges_async(
+        self,
+        key: _Key,
+        ranges: Iterable[tuple[int, int | None]],
+        *,
+        max_in_flight: int | None = None,
+        merge_gap_bytes: int | None = None,
+        timeout: float | None = None,
+    ) -> builtins.list[BytesView]: ...
+    async def get_bytes_async(self, key: _Key, *, timeout: float | None = None) -> bytes: ...
+    async def put_async(
+        self, key: _Key, data: Buffer, *, timeout: float | None = None, **options: Any
+    ) -> str | None: ...
     async def put_bytes_async(
         self,
         key: _Key,
@@ -809,7 +834,12 @@ class Store:
     ) -> _Stat: ...
     async def exists_async(self, key: _Key, *, timeout: float | None = None) -> bool: ...
     async def delete_async(
-        self, key: _Key, *, timeout: float | None = None, **options: Any
+        self,
+        key: _Key,
+        recursive: bool = False,
+        *,
+        timeout: float | None = None,
+        **options: Any,
     ) -> None: ...
     async def delete_prefix_async(self, key: _Key, *, timeout: float | None = None) -> int: ...
     async def copy_async(
@@ -818,6 +848,26 @@ class Store:
     async def rename_async(
         self, src: _Key, dst: _Key, *, create_only: bool = False, timeout: float | None = None
     ) -> None: ...
+    async def upload_async(
+        self,
+        src_patterns: _Path | Iterable[_Path],
+        dest_prefix: _Key = "",
+        max_in_flight: int = 32,
+        *,
+        progress: _Progress | Literal[True] | None = None,
+        timeout: float | None = None,
+    ) -> int: ...
+    async def download_async(
+        self,
+        key: _Key,
+        dest_dir: _Path,
+        max_in_flight: int = 64,
+        recursive: bool = True,
+        *,
+        progress: _Progress | Literal[True] | None = None,
+        timeout: float | None = None,
+    ) -> int: ...
+    async def mkdir_async(self, key: _Key, *, timeout: float | None = None) -> None: ...
     async def create_container_async(self, key: _Key, *, timeout: float | None = None) -> None: ...
     async def delete_container_async(self, key: _Key, *, timeout: float | None = None) -> None: ...
     async def presign_async(
