@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "util/load.h"
 
 #define LIBRARY "libzstd.so.1"
 #define KEEP_MAX_BYTES ((size_t)4 << 20)
@@ -50,12 +51,12 @@ static const struct {
 
 pst_rc pst_zstd_open(const char *library, struct pst_zstd *out, pst_error *err)
 {
-    void *handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
-    if (!handle) {
-        const char *why = dlerror();
+    static const struct pst_home home = {"ZSTD_freeCDict", "libzstd.so"};
+    char why[400];
+    void *handle = pst_load_library(library, RTLD_NOW | RTLD_LOCAL, &home, 1, why, sizeof(why));
+    if (!handle)
         return pst_fail(err, PST_E_UNIMPLEMENTED, "zstd needs %s, which cannot be loaded: %s",
-                        library, why ? why : "unknown cause");
-    }
+                        library, why);
     for (size_t i = 0; i < sizeof(symbols) / sizeof(symbols[0]); i++) {
         void *symbol = dlsym(handle, symbols[i].name);
         if (!symbol) {

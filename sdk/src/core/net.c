@@ -25,6 +25,7 @@
 #include "core/discover.h"
 #include "core/error.h"
 #include "core/stack.h"
+#include "util/load.h"
 #include "util/net_abi.h"
 
 #define LIBRARY "libpenstock-net.so"
@@ -58,12 +59,16 @@ static int is_served(const char *name)
 
 static pst_rc find_entry(const char *path, pst_net_open_1_fn *out, pst_error *err)
 {
-    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-    if (!library) {
-        const char *why = dlerror();
-        return pst_fail(err, PST_E_BAD_PLUGIN, "the network library cannot be loaded: %s",
-                        why ? why : path);
-    }
+    static const struct pst_home homes[] = {
+        {"SSL_new", "libssl.so"},
+        {"EVP_DigestInit_ex", "libcrypto.so"},
+        {"curl_easy_init", "libcurl"},
+    };
+    char why[400];
+    void *library = pst_load_library(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE, homes,
+                                     sizeof(homes) / sizeof(homes[0]), why, sizeof(why));
+    if (!library)
+        return pst_fail(err, PST_E_BAD_PLUGIN, "the network library cannot be loaded: %s", why);
     void *symbol = dlsym(library, "pst_net_open_1");
     if (!symbol)
         return pst_fail(err, PST_E_BAD_PLUGIN, "%s does not export pst_net_open_1", path);

@@ -1,0 +1,60 @@
+/* load.c - map a library without taking somebody else's functions for its own.
+ *
+ * A function is looked for in the program and in what it loaded for everybody (RTLD_GLOBAL, LD_PRELOAD)
+ * before it is looked for in the library that needs it. TensorFlow shows its own zstd, libcurl and
+ * BoringSSL that way: a libzstd that is mapped later calls half of itself and half of that, and crashes.
+ *
+ * RTLD_DEEPBIND turns the order round. It is used only where there is such a function, since it does so
+ * for malloc and free as well: under another allocator (LD_PRELOAD=libjemalloc.so) libc's strdup would
+ * give memory of that one, which the library would give to libc's free. Both at once is an error, which
+ * names what is in the way; what was mapped before stays as it is. */
+#include "util/load.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The file whose function this is to everybody, NULL if it is that which should be, or there is none. */
+static const char *find_stranger(const struct pst_home *home)
+{
+    const void *function = dlsym(RTLD_DEFAULT, home->function);
+    Dl_info info;
+
+    if (!function || !dladdr(function, &info) || !info.dli_fname)
+        return NULL;
+    const char *slash = strrchr(info.dli_fname, '/');
+    const char *name = slash ? slash + 1 : info.dli_fname;
+    return strncmp(name, home->file, strlen(home->file)) == 0 ? NULL : name;
+}
+
+void *pst_load_library(const char *path, int flags, const struct pst_home *homes, size_t n,
+                       char *why, size_t size)
+{
+    static const struct pst_home allocator = {"malloc", "libc.so"};
+    const char *stranger = NULL, *other;
+
+    for (size_t i = 0; i < n && !stranger; i++)
+        stranger = find_stranger(&homes[i]);
+    if (stranger) {
+        other = find_stranger(&allocator);
+#ifndef RTLD_DEEPBIND
+        other = other ? other : "this libc";
+#endif
+        if (other) {
+            snprintf(why, size,
+                     "%s cannot be loaded after %s, which shows its own %s to everybody, under "
+                     "the allocator of %s: use it before, or without one of them",
+                     path, stranger, homes[0].function, other);
+            return NULL;
+        }
+#ifdef RTLD_DEEPBIND
+        flags |= RTLD_DEEPBIND;
+#endif
+    }
+    void *library = dlopen(path, flags);
+    if (!library) {
+        const char *text = dlerror();
+        snprintf(why, size, "%s", text ? text : path);
+    }
+    return library;
+}
