@@ -99,6 +99,17 @@ class Python(support.Case):
                 self.assertEqual(pool.map(read_all, parts, 1),
                                  [values[i::WORKERS] for i in range(WORKERS)])
 
+    def test_a_thousand_forks_after_use(self):
+        data = self.fill(1)
+        uri, expected = self.s3_uri("d/0000"), data["d/0000"]
+        self.assertEqual(penstock.get(uri), expected)
+        for _ in range(1000):
+            pid = os.fork()
+            if pid == 0:
+                os._exit(0 if penstock.get(uri) == expected else 1)
+            self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0)
+        self.assertEqual(penstock.get(uri), expected)
+
     def test_threads_read_side_by_side(self):
         data = self.fill(40, 100_000)
         uris = [self.s3_uri(key) for key in data]

@@ -64,13 +64,13 @@ class Case(unittest.TestCase):
 
 
 class Forks(Case):
-    def test_a_thousand_children_of_a_process_that_used_it_work(self):
+    def test_children_of_a_process_that_used_it_work(self):
         read_all(self.uris)
 
         def work():
             return 0 if read_all(self.uris) == self.expected else 1
 
-        for _ in range(1000):
+        for _ in range(200):
             self.assertEqual(self.fork(work), 0)
         self.assertEqual(read_all(self.uris), self.expected)
 
