@@ -12,6 +12,7 @@ import os
 import re
 import threading
 
+from fsspec.registry import register_implementation
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 from fsspec.utils import stringify_path
 
@@ -437,3 +438,8 @@ def _seconds(text):
     whole, _, fraction = text.rstrip("Z").partition(".")
     moment = datetime.datetime.fromisoformat(whole).replace(tzinfo=datetime.timezone.utc)
     return moment.timestamp() + (float("0." + fraction) if fraction else 0.0)
+
+
+# What was installed is found by entry points; a package that was not is found once it is imported.
+for _class in (PenstockLocalFileSystem, PenstockDirectFileSystem, PenstockS3FileSystem):
+    register_implementation(_class.protocol, _class, clobber=True)

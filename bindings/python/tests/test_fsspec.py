@@ -12,18 +12,12 @@ if importlib.util.find_spec("fsspec") is None:
     sys.exit(77)
 
 import fsspec
-import fsspec.registry
 
 import penstock
-from penstock.fsspec import (PenstockDirectFileSystem, PenstockFileSystem,
-                             PenstockLocalFileSystem, PenstockS3FileSystem)
-
-CLASSES = (PenstockLocalFileSystem, PenstockDirectFileSystem, PenstockS3FileSystem)
-for cls in CLASSES:  # entry points do this where the package is installed
-    fsspec.register_implementation(cls.protocol, cls, clobber=True)
+from penstock.fsspec import PenstockFileSystem, PenstockLocalFileSystem, PenstockS3FileSystem
 
 
-class LocalFiles(unittest.TestCase):
+class Local(unittest.TestCase):
     def setUp(self):
         self.root = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, self.root)
@@ -38,6 +32,8 @@ class LocalFiles(unittest.TestCase):
             f.write(data)
         return self.path(name)
 
+
+class LocalFiles(Local):
     def test_urls_and_paths_name_the_same(self):
         path = self.make("a")
         for name in (path, f"penstock+file://{path}", f"file://{path}"):
@@ -202,11 +198,49 @@ class LocalFiles(unittest.TestCase):
         self.assertEqual(pickle.loads(pickle.dumps(fs)).storage_options["access_key_id"], "known")
 
 
+def has(*names):
+    return all(importlib.util.find_spec(name) for name in names)
+
+
+if has("pandas", "pyarrow", "dask"):
+    class Readers(Local):
+        """What reads and writes through fsspec."""
+
+        def setUp(self):
+            super().setUp()
+            import pandas
+            self.frame = pandas.DataFrame({"a": range(1000), "b": [str(i) for i in range(1000)]})
+            self.url = f"penstock+file://{self.root}/"
+
+        def test_pandas(self):
+            import pandas
+            self.frame.to_csv(self.url + "t.csv", index=False)
+            self.assertEqual(list(pandas.read_csv(self.url + "t.csv")["a"]), list(range(1000)))
+            self.frame.to_parquet(self.url + "t.parquet")
+            self.assertTrue(self.frame.equals(pandas.read_parquet(self.url + "t.parquet")))
+
+        def test_pyarrow(self):
+            import pyarrow.dataset
+            import pyarrow.parquet
+            self.frame.to_parquet(self.url + "d/t.parquet")
+            table = pyarrow.parquet.read_table(self.path("d/t.parquet"), filesystem=self.fs)
+            self.assertEqual(table.num_rows, 1000)
+            found = pyarrow.dataset.dataset(self.path("d"), filesystem=self.fs, format="parquet")
+            self.assertEqual(found.count_rows(), 1000)
+
+        def test_dask(self):
+            import dask.dataframe
+            for i in range(3):
+                self.frame.to_csv(self.url + f"part-{i}.csv", index=False)
+            frame = dask.dataframe.read_csv(self.url + "part-*.csv")
+            self.assertEqual(int(frame["a"].sum().compute(scheduler="threads")), 3 * 499500)
+            self.assertEqual(int(frame["a"].sum().compute(scheduler="processes")), 3 * 499500)
+
+
 def has_suite():
     """fsspec brings its abstract suite since 2023.6; it needs pytest."""
     try:
-        return bool(importlib.util.find_spec("pytest")
-                    and importlib.util.find_spec("fsspec.tests.abstract"))
+        return has("pytest", "fsspec.tests.abstract")
     except ModuleNotFoundError:
         return False
 
