@@ -1,15 +1,24 @@
-"""fsspec's abstract suite on local files, for pytest: test_fsspec.py runs it."""
+"""fsspec's abstract suite, for pytest: on local files, as test_fsspec.py runs it, and on S3 where there is one:
+
+    tests/servers/up minio -- python3 -m pytest bindings/python/tests/fsspec_suite.py
+"""
+import os
 import shutil
 import tempfile
+import uuid
 
 import fsspec.tests.abstract as abstract
 import pytest
 
-from penstock.fsspec import PenstockLocalFileSystem
+from penstock.fsspec import PenstockLocalFileSystem, PenstockS3FileSystem
+
+SUITES = [getattr(abstract, f"Abstract{name}Tests") for name in ("Copy", "Get", "Put", "Pipe", "Open")
+          if hasattr(abstract, f"Abstract{name}Tests")]
+ENDPOINT = os.environ.get("PST_MINIO_ENDPOINT")
 
 
-class Fixtures(abstract.AbstractFixtures):
-    @pytest.fixture(scope="class")
+class Local(abstract.AbstractFixtures):
+    @pytest.fixture
     def fs(self):
         return PenstockLocalFileSystem()
 
@@ -24,23 +33,25 @@ class Fixtures(abstract.AbstractFixtures):
         return True
 
 
-class TestCopy(abstract.AbstractCopyTests, Fixtures):
-    pass
+class S3(abstract.AbstractFixtures):
+    @pytest.fixture
+    def fs(self):
+        return PenstockS3FileSystem(endpoint=ENDPOINT)
+
+    @pytest.fixture
+    def fs_path(self, fs):
+        bucket = "fsspec-" + uuid.uuid4().hex
+        fs.mkdir(bucket)
+        yield bucket
+        fs.rm(bucket, recursive=True)
+        fs.rmdir(bucket)
+
+    @pytest.fixture
+    def supports_empty_directories(self):
+        return False
 
 
-class TestGet(abstract.AbstractGetTests, Fixtures):
-    pass
-
-
-class TestPut(abstract.AbstractPutTests, Fixtures):
-    pass
-
-
-if hasattr(abstract, "AbstractPipeTests"):
-    class TestPipe(abstract.AbstractPipeTests, Fixtures):
-        pass
-
-
-if hasattr(abstract, "AbstractOpenTests"):
-    class TestOpen(abstract.AbstractOpenTests, Fixtures):
-        pass
+for fixtures in (Local, S3) if ENDPOINT else (Local,):
+    for suite in SUITES:
+        test = "Test" + fixtures.__name__ + suite.__name__
+        globals()[test] = type(test, (suite, fixtures), {})
