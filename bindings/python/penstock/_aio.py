@@ -12,6 +12,7 @@ import functools
 import itertools
 import os
 import weakref
+from collections.abc import Sequence
 
 from . import _functions, _streams
 from ._penstock import (COPY, DELETE, EXISTS, GET, GET_INTO, PUT, STAT, Cancel,
@@ -176,8 +177,14 @@ async def _put(store, target, data, borrow, timeout, options):
                             **options)
 
 
+def _pair(item, borrow):
+    if isinstance(item, (str, bytes)) or not isinstance(item, Sequence) or len(item) != 2:
+        raise TypeError(f"an item must be a pair of a name and data, not {item!r}")
+    return item if borrow else (item[0], _copy_of(item[1]))
+
+
 async def _put_many(store, items, max_in_flight, borrow, return_exceptions, timeout):
-    items = [(target, data) if borrow else (target, _copy_of(data)) for target, data in items]
+    items = [_pair(item, borrow) for item in items]
     operation = _begin_many(PUT, store, [target for target, _ in items],
                             [data for _, data in items], max_in_flight, return_exceptions, timeout)
     if operation is None:
@@ -295,6 +302,10 @@ def _threaded(function, qualified):
 
     @functools.wraps(function)
     async def call(*args, **keywords):
+        progress = keywords.get("progress")
+        if callable(progress):  # called where the coroutine runs, not in the thread
+            loop = asyncio.get_running_loop()
+            keywords["progress"] = functools.partial(loop.call_soon_threadsafe, progress)
         return await _in_thread(function, *args, **keywords)
 
     call.__name__ = function.__name__ + "_async"

@@ -1,6 +1,6 @@
 /* operation.c - an operation of asyncio: from Python's arguments to requests, from events to values.
  *
- * Texts and stores are taken when the operation is made, so wrong arguments raise before any I/O. The
+ * Places are taken when the operation is made, so wrong arguments raise before any I/O. The
  * buffers of the caller are held from then on until the event of their request has come: only then does
  * nothing read or write them any more. */
 #include "operation.h"
@@ -24,34 +24,18 @@ static uint64_t now_ns(void)
 
 /* ---- making ----------------------------------------------------------------------------------- */
 
-static int take_target(struct py_operation *operation, size_t i, PyObject *target)
-{
-    struct py_item *item = &operation->items[i];
-    item->operation = operation;
-    if (operation->store) {
-        if (py_text_take(target, "key", &item->text) < 0)
-            return -1;
-        item->key = item->text.str;
-        item->store = operation->store;
-        return 0;
-    }
-    if (py_uri_take(target, &item->text) < 0)
-        return -1;
-    item->store = py_store_at(item->text.str, &item->key);
-    return item->store ? 0 : -1;
-}
-
 static pst_str scheme_of(const struct py_item *item)
 {
-    const char *colon = memchr(item->text.str.ptr, ':', item->text.str.len);
-    return pst_str_of(item->text.str.ptr, colon ? (size_t)(colon - item->text.str.ptr) : 0);
+    const char *colon = memchr(item->place.text.str.ptr, ':', item->place.text.str.len);
+    return pst_str_of(item->place.text.str.ptr,
+                      colon ? (size_t)(colon - item->place.text.str.ptr) : 0);
 }
 
 /* One call takes one scheme, as get_many does. */
 static int check_scheme(const struct py_item *first, const struct py_item *item)
 {
     pst_error err = PST_ERROR_INIT;
-    if (first->store == item->store)
+    if (first->place.store == item->place.store)
         return 0;
     pst_str a = scheme_of(first), b = scheme_of(item);
     if (a.len == b.len && PyOS_mystrnicmp(a.ptr, b.ptr, (Py_ssize_t)a.len) == 0)
@@ -59,10 +43,7 @@ static int check_scheme(const struct py_item *first, const struct py_item *item)
     PyOS_snprintf(err.message, sizeof(err.message),
                   "one call takes URIs of one scheme, not both %.*s:// and %.*s://", (int)a.len,
                   a.ptr, (int)b.len, b.ptr);
-    PyObject *uri = py_str_of(item->text.str);
-    if (uri)
-        py_raise(PST_E_INVALID, &err, uri);
-    Py_XDECREF(uri);
+    py_place_fail(&item->place, PST_E_INVALID, &err);
     return -1;
 }
 
@@ -85,23 +66,11 @@ static int take_targets(struct py_operation *operation, PyObject *targets)
         PyObject *target = operation->targets;
         if (operation->is_many)
             target = PyTuple_GetItem(operation->targets, (Py_ssize_t)i);
-        if (take_target(operation, i, target) < 0)
-            return -1;
-        if (check_scheme(&operation->items[0], &operation->items[i]) < 0)
+        operation->items[i].operation = operation;
+        if (py_place_take(operation->owner, target, &operation->items[i].place) < 0 ||
+            check_scheme(&operation->items[0], &operation->items[i]) < 0)
             return -1;
     }
-    return 0;
-}
-
-static int take_store(struct py_operation *operation, PyObject *store)
-{
-    if (store == Py_None)
-        return 0;
-    pst_store *opened = py_store_of(store);
-    if (!opened)
-        return -1;
-    operation->store = pst_store_ref(opened);
-    operation->owner = Py_NewRef(store);
     return 0;
 }
 
@@ -128,8 +97,8 @@ struct py_operation *py_operation_new(PyObject *waiter, int kind, PyObject *stor
     operation->length = PST_UNKNOWN;
     operation->object_size = ULLONG_MAX;
     operation->waiter = Py_NewRef(waiter);
-    if (take_timeout(operation, timeout) < 0 || take_store(operation, store) < 0 ||
-        take_targets(operation, targets) < 0) {
+    operation->owner = Py_NewRef(store);
+    if (take_timeout(operation, timeout) < 0 || take_targets(operation, targets) < 0) {
         Py_DECREF(&operation->ob_base);
         return NULL;
     }
@@ -165,17 +134,7 @@ int py_operation_take_range(struct py_operation *operation, PyObject *offset, Py
 
 int py_operation_take_copy(struct py_operation *operation, PyObject *to)
 {
-    if (operation->store) {
-        operation->to_store = operation->store;
-        if (py_text_take(to, "destination", &operation->to_text) < 0)
-            return -1;
-        operation->to = operation->to_text.str;
-        return 0;
-    }
-    if (py_uri_take(to, &operation->to_text) < 0)
-        return -1;
-    operation->to_store = py_store_at(operation->to_text.str, &operation->to);
-    return operation->to_store ? 0 : -1;
+    return py_place_take(operation->owner, to, &operation->to);
 }
 
 int py_operation_fits(const struct py_operation *operation)
@@ -184,9 +143,9 @@ int py_operation_fits(const struct py_operation *operation)
     const pst_store *described = NULL;
     for (size_t i = 0; i < operation->n; i++) {
         const struct py_item *item = &operation->items[i];
-        if (item->store != described)
-            pst_store_describe(item->store, &info);
-        described = item->store;
+        if (item->place.store != described)
+            pst_store_describe(item->place.store, &info);
+        described = item->place.store;
         if (!(info.caps & PST_CAP_PUT))
             return 0;
         if (info.part_max > 0 && (uint64_t)operation->data[i].len > info.part_max)
@@ -219,12 +178,12 @@ void py_operation_ask(struct py_item *item, pst_iov *iov, pst_request *request)
                              .offset = operation->offset,
                              .length = operation->length,
                              .timeout_ms = left_ms(operation->deadline_ns),
-                             .store = item->store,
-                             .key = item->key};
+                             .store = item->place.store,
+                             .key = item->place.key};
     if (operation->kind == PY_COPY) {
-        request->from = item->store;
-        request->store = operation->to_store;
-        request->to = operation->to;
+        request->from = item->place.store;
+        request->store = operation->to.store;
+        request->to = operation->to.key;
     }
     if (!operation->data)
         return;
@@ -242,21 +201,6 @@ void py_operation_ask(struct py_item *item, pst_iov *iov, pst_request *request)
 
 /* ---- keeping ---------------------------------------------------------------------------------- */
 
-/* The URI that an error names, whatever the caller gave. */
-static PyObject *uri_of(const struct py_item *item)
-{
-    pst_store_info info = {.struct_size = sizeof(info)};
-    if (!item->operation->store)
-        return py_str_of(item->text.str);
-    pst_store_describe(item->store, &info);
-    PyObject *key = py_str_of(item->key);
-    if (!key)
-        return NULL;
-    PyObject *uri = PyUnicode_FromFormat("%s://%s/%U", info.scheme, info.authority, key);
-    Py_DECREF(key);
-    return uri;
-}
-
 /* The exception that is set, taken down. */
 static PyObject *take_exception(void)
 {
@@ -270,7 +214,7 @@ static PyObject *take_exception(void)
 
 static PyObject *exception_of(const struct py_item *item, pst_rc rc, const pst_error *err)
 {
-    PyObject *uri = uri_of(item);
+    PyObject *uri = py_place_uri(&item->place);
     PyObject *error = uri ? py_exception_new(rc, err, uri) : NULL;
     Py_XDECREF(uri);
     return error ? error : take_exception();
@@ -301,7 +245,8 @@ static PyObject *value_of(struct py_operation *operation, pst_event *event)
 static PyObject *name_of(const struct py_operation *operation, size_t i)
 {
     PyObject *given = PyTuple_GetItem(operation->targets, (Py_ssize_t)i);
-    return PyUnicode_Check(given) ? Py_NewRef(given) : py_str_of(operation->items[i].text.str);
+    return PyUnicode_Check(given) ? Py_NewRef(given)
+                                  : py_str_of(operation->items[i].place.text.str);
 }
 
 /* One element of what many give: reads come with the URI that they belong to, writes tell None. Steals
@@ -407,7 +352,6 @@ static int clear(PyObject *self)
     Py_CLEAR(operation->waiter);
     Py_CLEAR(operation->result);
     Py_CLEAR(operation->error);
-    Py_CLEAR(operation->owner);
     return 0;
 }
 
@@ -419,16 +363,12 @@ static void dealloc(PyObject *self)
     clear(self);
     py_operation_release(operation);
     for (size_t i = 0; i < operation->n && operation->items; i++)
-        py_text_clear(&operation->items[i].text);
-    py_text_clear(&operation->to_text);
+        py_place_clear(&operation->items[i].place);
+    py_place_clear(&operation->to);
     free(operation->items);
     free(operation->data);
     Py_CLEAR(operation->targets);
-    if (operation->store) {
-        Py_BEGIN_ALLOW_THREADS
-        pst_store_free(operation->store);
-        Py_END_ALLOW_THREADS
-    }
+    Py_CLEAR(operation->owner); /* after the places that are counted in it */
     PyObject_GC_Del(self);
     Py_DECREF(type);
 }

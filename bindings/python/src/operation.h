@@ -2,7 +2,7 @@
 #ifndef PENSTOCK_PY_OPERATION_H
 #define PENSTOCK_PY_OPERATION_H
 
-#include "py.h"
+#include "place.h"
 
 /* What an operation may do; the numbers are known to _aio.py by name. */
 enum {
@@ -19,10 +19,8 @@ enum {
 /* One object of an operation. */
 struct py_item {
     struct py_operation *operation;
-    uint64_t id;         /* while it is under way; else 0 */
-    struct py_text text; /* the URI or key as it was given */
-    pst_str key;         /* part of `text` */
-    pst_store *store;    /* kept for ever, or the operation's */
+    uint64_t id; /* while it is under way; else 0 */
+    struct py_place place;
 };
 
 /* One request, or many of a kind of which `window` are under way at a time. The queue has a reference until
@@ -36,16 +34,13 @@ struct py_operation {
     PyObject *waiter;                  /* the future that gets the result */
     PyObject *targets;                 /* as they were given: one, or a tuple */
     PyObject *result, *error;
-    PyObject *owner;  /* penstock.Store, or NULL: targets are URIs */
-    pst_store *store; /* of the owner, with a reference */
+    PyObject *owner; /* penstock.Store, or None: targets are URIs */
     struct py_item *items;
     Py_buffer *data; /* PUT, GET_INTO: one each, held until that has ended; obj NULL: none */
     size_t n, n_started, n_live, window;
     uint64_t offset, length, deadline_ns; /* deadline 0: none */
-    struct py_text to_text;               /* COPY */
-    pst_str to;
-    pst_store *to_store;
-    unsigned long long object_size; /* of the last that was read; ULLONG_MAX: not known */
+    struct py_place to;                   /* COPY */
+    unsigned long long object_size;       /* of the last that was read; ULLONG_MAX: not known */
     int kind;
     char is_many, is_waiting, is_stopped, is_dropped, is_over, takes_exceptions;
 };

@@ -142,6 +142,21 @@ class Functions(Case, unittest.IsolatedAsyncioTestCase):
         await penstock.delete_async(self.uri("d/"), recursive=True)
         self.assertFalse(await penstock.exists_async(self.uri("d/x")))
 
+    async def test_progress_is_told_to_the_loop(self):
+        threads, numbers = set(), []
+
+        def progress(n_objects, n_bytes):
+            threads.add(threading.get_ident())
+            numbers.append((n_objects, n_bytes))
+
+        self.write("a", b"a")
+        self.write("b", b"bb")
+        paths = [os.path.join(self.directory, name) for name in "ab"]
+        self.assertEqual(await penstock.upload_async(paths, self.uri("up"), progress=progress), 2)
+        await asyncio.sleep(0)
+        self.assertEqual(threads, {threading.get_ident()})
+        self.assertEqual(numbers[-1], (2, 3))
+
     async def test_every_function_is_there_to_be_awaited(self):
         for name in ("get", "get_range", "get_into", "get_ranges", "get_many", "put_bytes", "put",
                      "put_many", "list", "stat", "stat_many", "exists", "delete", "copy", "upload",
@@ -171,6 +186,8 @@ class Functions(Case, unittest.IsolatedAsyncioTestCase):
                 (TypeError, penstock.get_into_async(uri, b"read-only")),
                 (TypeError, penstock.get_many_async(uri)),
                 (TypeError, penstock.get_async(uri, no_such_option=1)),
+                (TypeError, penstock.put_many_async([uri])),
+                (TypeError, penstock.put_many_async([(uri, b"x", 1)])),
                 (ValueError, penstock.get_range_async(uri, -1)),
                 (ValueError, penstock.get_async("no scheme")),
                 (ValueError, penstock.get_async("nosuch://x/y")),
@@ -577,6 +594,13 @@ class Methods(Case, unittest.IsolatedAsyncioTestCase):
             with self.assertRaises(penstock.NotFoundError) as caught:
                 await store.get_async(key)
             self.assertEqual(caught.exception.uri, "file:///" + key)
+
+    async def test_store_that_is_closed_meanwhile(self):
+        store = penstock.Store("file:///")
+        read = asyncio.ensure_future(store.get_async(self.write("a", b"hello")[8:]))
+        await asyncio.sleep(0)
+        store.close()
+        self.assertEqual(bytes(await read), b"hello")
 
     async def test_closed_store(self):
         store = penstock.Store("file:///")
