@@ -22,7 +22,7 @@ from faults import FaultServer  # noqa: E402
 
 OPTIONS = {"region": "us-east-1", "access_key_id": "KITACCESSKEY",
            "secret_access_key": "kit-secret-access-key"}
-SOON_S = 1.0
+SOON_S = 3.0  # a second, on a machine that has much else to do
 NEVER_MS = 20000
 
 
@@ -508,13 +508,13 @@ class SlowStore(Case):
         self.assertLess(time.monotonic() - began, SOON_S)
 
     def test_as_many_at_once_as_were_asked_for(self):
-        self.server.set_faults({"on": "get", "times": 0, "fault": {"delay_ms": 100}})
+        self.server.set_faults({"on": "get", "times": 0, "fault": {"delay_ms": 300}})
         began = time.monotonic()
         asyncio.run(self.store.get_many_async(["a"] * 8, 2))
-        self.assertGreater(time.monotonic() - began, 0.39)
+        self.assertGreater(time.monotonic() - began, 1.19)
         began = time.monotonic()
         asyncio.run(self.store.get_many_async(["a"] * 8, 8))
-        self.assertLess(time.monotonic() - began, 0.39)
+        self.assertLess(time.monotonic() - began, 1.19)
 
     def test_loop_that_is_closed_over_its_work(self):
         self.stall()
