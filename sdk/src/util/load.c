@@ -32,9 +32,10 @@ void *pst_load_library(const char *path, int flags, const struct pst_home *homes
 {
     static const struct pst_home allocator = {"malloc", "libc.so"};
     const char *stranger = NULL, *other;
+    size_t i = 0;
 
-    for (size_t i = 0; i < n && !stranger; i++)
-        stranger = find_stranger(&homes[i]);
+    while (i < n && !(stranger = find_stranger(&homes[i])))
+        i++;
     if (stranger) {
         other = find_stranger(&allocator);
 #ifndef RTLD_DEEPBIND
@@ -42,9 +43,9 @@ void *pst_load_library(const char *path, int flags, const struct pst_home *homes
 #endif
         if (other) {
             snprintf(why, size,
-                     "%s cannot be loaded after %s, which shows its own %s to everybody, under "
-                     "the allocator of %s: use it before, or without one of them",
-                     path, stranger, homes[0].function, other);
+                     "%s shows its own %s to everybody, and malloc is that of %s: use Penstock "
+                     "before the one is loaded, or without the other",
+                     stranger, homes[i].function, other);
             return NULL;
         }
 #ifdef RTLD_DEEPBIND
