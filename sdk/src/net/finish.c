@@ -72,6 +72,7 @@ static struct pst_facts gather(const struct pst_transfer *t, CURLcode code)
         .n_received = t->n_received,
         .length = PST_UNKNOWN,
         .connect_timeout_ms = t->client->settings.connect_timeout_ms,
+        .has_no_ca = t->client->settings.has_no_ca,
         .origin = t->origin ? t->origin->name : "?",
         .detail = "",
     };

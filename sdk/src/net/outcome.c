@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "net/settings.h"
 #include "util/text.h"
 
 static int is_tls_code(CURLcode code)
@@ -107,7 +108,14 @@ static void explain(const struct pst_facts *f, uint32_t stage, char *out, size_t
                  reason ? reason : curl_easy_strerror(f->code));
         break;
     case PST_HTTP_AT_TLS:
-        snprintf(out, cap, "TLS failed: %s", *f->detail ? f->detail : curl_easy_strerror(f->code));
+        if (f->has_no_ca && pst_outcome_is_untrusted(f))
+            snprintf(out, cap,
+                     "TLS failed: no certificates to trust: none are given (ca_file, ca_dir, "
+                     "SSL_CERT_FILE, SSL_CERT_DIR), and there is no " PST_CA_DEBIAN ", " PST_CA_RHEL
+                     ", " PST_CA_SUSE ", " PST_CA_ALPINE);
+        else
+            snprintf(out, cap, "TLS failed: %s",
+                     *f->detail ? f->detail : curl_easy_strerror(f->code));
         break;
     case PST_HTTP_AT_SEND:
         snprintf(out, cap, "connection lost after %llu of %llu bytes of the request's body%s%s",

@@ -12,6 +12,7 @@
 struct pst_facts {
     CURLcode code;
     int is_https, has_proxy, has_head;
+    int has_no_ca;                         /* no certificates to trust were found anywhere */
     int has_name, has_connection, has_tls; /* each stage that is over */
     int has_sent;                          /* the whole request, as far as we know */
     int sys_errno;

@@ -10,12 +10,17 @@
  * A CA file is given without a CA directory wherever there is a choice: only then does libcurl keep
  * the parsed certificates from one connection to the next.
  *
+ * A libcurl that was compiled without a place for certificates, as the one in the Python wheel is, gets
+ * the file of the distribution that this turns out to be; where there is none, the first failure of TLS
+ * says so and names all places.
+ *
  * Nothing is opened here. A file that is missing shows in the first request, with its name. */
 #include "net/settings.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "net/net.h"
 
@@ -54,7 +59,17 @@ static char *choose_proxy(const pst_http_config *config, int reads_environment, 
     return strdup(*value ? value : environment(reads_environment, "all_proxy", "ALL_PROXY"));
 }
 
-/* Which certificates to trust: the configuration's, the environment's, libcurl's own. */
+static const char *find_ca_file(void)
+{
+    static const char *const files[] = {PST_CA_DEBIAN, PST_CA_RHEL, PST_CA_SUSE, PST_CA_ALPINE};
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        if (access(files[i], R_OK) == 0)
+            return files[i];
+    }
+    return NULL;
+}
+
+/* Which certificates to trust: the configuration's, the environment's, libcurl's own, the system's. */
 static int choose_ca(struct pst_net_settings *s, const pst_http_config *config,
                      int reads_environment)
 {
@@ -69,6 +84,10 @@ static int choose_ca(struct pst_net_settings *s, const pst_http_config *config,
     if (!*file && !*dir) {
         file = version->cainfo;
         dir = file ? NULL : version->capath;
+        if (!file && !dir) {
+            file = find_ca_file();
+            s->has_no_ca = !file;
+        }
     }
     if (file && *file && !(s->ca_file = strdup(file)))
         return 0;

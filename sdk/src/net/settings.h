@@ -6,9 +6,16 @@
 
 #include <penstock/services.h>
 
+/* Where distributions keep the certificates that they trust. */
+#define PST_CA_DEBIAN "/etc/ssl/certs/ca-certificates.crt"
+#define PST_CA_RHEL "/etc/pki/tls/certs/ca-bundle.crt"
+#define PST_CA_SUSE "/etc/ssl/ca-bundle.pem"
+#define PST_CA_ALPINE "/etc/ssl/cert.pem"
+
 struct pst_net_settings {
     char *user_agent;
     char *ca_file, *ca_dir; /* NULL: none */
+    int has_no_ca;          /* nobody named one, and none was found */
     char *client_cert, *client_key;
     char *http_proxy, *https_proxy; /* "" for none */
     char *no_proxy;
