@@ -33,6 +33,11 @@ class _Stat(TypedDict):
     version_id: str | None
     replication_status: str | None
     metadata: dict[str, str]
+    kind: Literal["object", "prefix"]
+    mtime_ns: int | None
+    etag_strength: Literal["strong", "weak", "none"]
+    checksums: dict[str, str]
+    tags: dict[str, str]
 
 class _Container(TypedDict):
     name: str

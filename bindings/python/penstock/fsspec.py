@@ -124,9 +124,13 @@ class PenstockFileSystem(AbstractFileSystem):
         name = f"{authority}/{entry.key}"
         if entry.kind != "object":
             return {"name": name.rstrip("/"), "size": 0, "type": "directory"}
-        info = {"name": name, "size": entry.size, "type": "file", "ETag": entry.etag}
-        if entry.mtime_ns is not None:
-            info["mtime"] = entry.mtime_ns / 1e9
+        return self._file_info(name, entry.size, entry.etag, entry.mtime_ns)
+
+    @staticmethod
+    def _file_info(name, size, etag, mtime_ns):
+        info = {"name": name, "size": size, "type": "file", "ETag": etag}
+        if mtime_ns is not None:
+            info["mtime"] = mtime_ns / 1e9
         return info
 
     def _list(self, path, recursive):
@@ -156,8 +160,8 @@ class PenstockFileSystem(AbstractFileSystem):
         try:
             if key:
                 found = store.stat(key)
-                return {"name": path, "size": found["size"], "type": "file", "ETag": found["etag"],
-                        "mtime": _seconds(found["last_modified"]), **found}
+                return {**found, **self._file_info(path, found["size"], found["etag"],
+                                                   found["mtime_ns"])}
         except FileNotFoundError:
             pass
         if self._is_directory(path):
@@ -429,15 +433,6 @@ class PenstockS3FileSystem(PenstockFileSystem):
 
 def _make(cls, scheme, options):
     return cls(scheme, **options)
-
-
-def _seconds(text):
-    """Seconds since 1970 of a time as stat tells it, or None."""
-    if not text:
-        return None
-    whole, _, fraction = text.rstrip("Z").partition(".")
-    moment = datetime.datetime.fromisoformat(whole).replace(tzinfo=datetime.timezone.utc)
-    return moment.timestamp() + (float("0." + fraction) if fraction else 0.0)
 
 
 # What was installed is found by entry points; a package that was not is found once it is imported.

@@ -120,6 +120,12 @@ class Stubs(unittest.TestCase):
                     self.assertEqual(isinstance(nodes[0], ast.AsyncFunctionDef),
                                      inspect.iscoroutinefunction(getattr(penstock, name)))
 
+    def test_attributes_of_an_object_are_those_of_the_stub(self):
+        said = next(node for node in read_stub().body
+                    if isinstance(node, ast.ClassDef) and node.name == "_Stat")
+        self.assertCountEqual([field.target.id for field in said.body],
+                              penstock.stat("file://" + os.path.abspath(__file__)))
+
     def each_class(self):
         for name, nodes in self.names.items():
             if isinstance(nodes[0], ast.ClassDef):
