@@ -33,10 +33,11 @@ class _Link:
         self.is_scheduled = False
 
     def begin(self, loop):
-        """Submit at the end of this turn of the loop, or now if there is enough."""
+        """Submit at the end of this turn of the loop, or now if there is enough. What is over at
+        once is told at the end of the turn, when its coroutine waits for it."""
         if self.queue.n_pending >= _FLUSH_AT:
-            _deliver(self.queue.flush())
-        elif not self.is_scheduled:
+            self.queue.submit()
+        if not self.is_scheduled:
             self.is_scheduled = True
             loop.call_soon(self.flush)
 

@@ -226,6 +226,16 @@ static PyObject *hand_out(struct queue *queue)
     return list;
 }
 
+static PyObject *submit_now(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    struct queue *queue = queue_of(self);
+    if (!open_queue(queue))
+        return NULL;
+    submit_waiting(queue);
+    Py_RETURN_NONE;
+}
+
 static PyObject *flush(PyObject *self, PyObject *unused)
 {
     (void)unused;
@@ -528,6 +538,7 @@ static PyMethodDef methods[] = {
     {"many", PY_METHOD(many), METH_FASTCALL,
      "many(waiter, kind, store, targets, data, max_in_flight, return_exceptions, timeout)\n\n"
      "Make an operation on many objects; None if any data needs more than one request."},
+    {"submit", submit_now, METH_NOARGS, "Submit what waits; flush() is still to come."},
     {"flush", flush, METH_NOARGS, "Submit what waits. Gives what is over."},
     {"reap", reap, METH_NOARGS, "Take what has ended. Gives (waiter, error, result) of each."},
     {"fileno", get_fileno, METH_NOARGS, "Polls readable while something has ended."},

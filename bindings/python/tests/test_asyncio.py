@@ -201,18 +201,19 @@ class Functions(Case, unittest.IsolatedAsyncioTestCase):
 
     async def test_request_that_is_refused_fails_alone(self):
         uri = self.write("a", b"a")
-        refused = f"file://{self.directory}/../a"
-        with self.assertRaises(ValueError) as blocking:
-            penstock.get(refused)
-        results = await asyncio.gather(
-            *(penstock.get_async(refused if i % 10 == 3 else uri) for i in range(100)),
-            return_exceptions=True)
-        for i, result in enumerate(results):
-            if i % 10 == 3:
-                self.assertEqual(str(result), str(blocking.exception))
-                self.assertIsInstance(result, penstock.InvalidArgumentError)
-            else:
-                self.assertEqual(bytes(result), b"a")
+        for refused in (f"file://{self.directory}/../a", "file:///", "file:///" + "long/" * 1000):
+            with self.assertRaises(ValueError) as blocking:
+                penstock.get(refused)
+            for n in (1, 63, 64, 65, 200):
+                uris = [refused if i % 7 == 0 or n == 64 else uri for i in range(n)]
+                results = await asyncio.gather(*map(penstock.get_async, uris),
+                                               return_exceptions=True)
+                for each, result in zip(uris, results):
+                    if each == refused:
+                        self.assertIsInstance(result, penstock.InvalidArgumentError)
+                        self.assertEqual(str(result), str(blocking.exception))
+                    else:
+                        self.assertEqual(bytes(result), b"a")
 
 
 class Many(Case, unittest.IsolatedAsyncioTestCase):
@@ -249,6 +250,17 @@ class Many(Case, unittest.IsolatedAsyncioTestCase):
         self.assertEqual([u for u, _ in results], uris)
         self.assertEqual(bytes(results[2][1]), b"1")
         self.assertIsInstance(results[1][1], penstock.NotFoundError)
+
+    async def test_names_that_are_refused(self):
+        with self.assertRaises(penstock.InvalidArgumentError):
+            await penstock.get_many_async([*self.uris, "file:///"])
+        results = await penstock.get_many_async(["file:///", *self.uris], return_exceptions=True)
+        self.assertIsInstance(results[0][1], penstock.InvalidArgumentError)
+        self.assertEqual([bytes(v) for _, v in results[1:]], [b"%d" % i for i in range(300)])
+        data = bytearray(1)
+        with self.assertRaises(penstock.InvalidArgumentError):
+            await penstock.put_many_async([(u, data) for u in ["file:///", *self.uris]], 4)
+        data.append(0)  # nobody holds it any more
 
     async def test_many_are_written(self):
         items = [(self.uri(f"new{i}"), b"%d" % i) for i in range(200)]
