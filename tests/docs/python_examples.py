@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """The Python of a document runs: python_examples.py DOCUMENT PACKAGE_PARENT [--need=numpy,torch]
 
-Blocks run in their order, in one process and in an empty directory. Those marked `no-run` are only compiled.
-One that needs a package which is not installed is left out, and so is what builds on it; with --need that
-is an error for the packages named.
+Blocks run in their order, in one process and in an empty directory. Those marked `no-run` are only
+compiled. One that needs a package which is not installed is left out, and so is what builds on it;
+with --need that is an error for the packages named.
 """
 import os
 import re
@@ -56,7 +56,8 @@ def main():
                 traceback.print_exc()
                 return f"python_examples: {document}:{line}: this block failed"
         os.chdir("/")
-    print(f"python_examples: {n_run} blocks run, without {', '.join(sorted(left_out)) or 'exception'}")
+    without = ", ".join(sorted(left_out)) or "exception"
+    print(f"python_examples: {n_run} blocks run, without {without}")
     return 0 if n_run >= 3 else "python_examples: that is too few"
 
 

@@ -98,7 +98,7 @@ class Stub:
 
 
 def accepts(wanted, overload, is_exact, note):
-    """Can a call written for the parameters `wanted` be passed on as it is, but for what the note says?"""
+    """Can a call for the parameters `wanted` be passed on as it is, but for what the note says?"""
     names, keywords, values = parse_parameters(wanted)
     renamed = dict(re.findall(r"\b(\w+) is called (\w+)", note))
     n_unnamed = len(ast.parse(f"def f({wanted}): ...").body[0].args.posonlyargs)

@@ -3,9 +3,9 @@
     fsspec.open("penstock+s3://bucket/key")         pandas, pyarrow and Dask take such URLs too
     PenstockFileSystem("acme", region="north")      any scheme that there is a plugin for
 
-fsspec's `storage_options` are the options of the store. Nothing is cached: what is listed is there. A file
-that is written appears when it is closed, and does not when an exception ends its `with` block, or when
-it is dropped unfinished.
+fsspec's `storage_options` are the options of the store. Nothing is cached: what is listed is there. A
+file that is written appears when it is closed, and does not when an exception ends its `with` block,
+or when it is dropped unfinished.
 """
 import datetime
 import os
@@ -344,7 +344,7 @@ class PenstockFileSystem(AbstractFileSystem):
 
 
 class PenstockFile(AbstractBufferedFile):
-    """A file of a PenstockFileSystem: reads through a cache of fsspec's, writes straight into parts."""
+    """A file of a PenstockFileSystem: reads through a cache of fsspec's, writes into parts."""
 
     def __init__(self, fs, path, mode="rb", block_size="default", autocommit=True, **kwargs):
         if mode not in ("rb", "wb", "xb"):

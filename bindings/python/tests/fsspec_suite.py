@@ -1,4 +1,4 @@
-"""fsspec's abstract suite, for pytest: on local files, as test_fsspec.py runs it, and on S3 where there is one:
+"""fsspec's abstract suite, for pytest: on local files, as test_fsspec.py runs it, and on S3:
 
     tests/servers/up minio -- python3 -m pytest bindings/python/tests/fsspec_suite.py
 """
@@ -12,7 +12,8 @@ import pytest
 
 from penstock.fsspec import PenstockLocalFileSystem, PenstockS3FileSystem
 
-SUITES = [getattr(abstract, f"Abstract{name}Tests") for name in ("Copy", "Get", "Put", "Pipe", "Open")
+SUITES = [getattr(abstract, f"Abstract{name}Tests")
+          for name in ("Copy", "Get", "Put", "Pipe", "Open")
           if hasattr(abstract, f"Abstract{name}Tests")]
 ENDPOINT = os.environ.get("PST_MINIO_ENDPOINT")
 

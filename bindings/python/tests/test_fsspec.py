@@ -1,4 +1,4 @@
-"""penstock.fsspec as fsspec's users meet it, and fsspec's own suite where pytest is there as well."""
+"""penstock.fsspec as fsspec's users meet it, and fsspec's own suite where there is pytest."""
 import importlib.util
 import os
 import pickle

@@ -78,7 +78,7 @@ def without_self(parameters):
 
 
 def merge(nodes):
-    """Parameters of a function with overloads: a parameter is optional if it is so in one of them."""
+    """Parameters of a function with overloads; optional is what is so in one of them."""
     merged = {}
     for node in nodes:
         for name, kind, has_default in stub_parameters(node):
