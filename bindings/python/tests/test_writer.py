@@ -464,6 +464,15 @@ class OverHttp(WithServer):
         self.assertEqual(caught.exception.uri, self.s3("a"))
         self.assertTrue(writer.closed)
 
+    def test_nothing_is_left_of_an_upload_that_was_still_being_opened(self):
+        self.server.set_faults({"on": "upload_open", "times": 0, "fault": {"delay_ms": 200}})
+        with self.assertRaises(TimeoutError):
+            with penstock.open_writer(self.s3("a"), part_bytes=5 * MIB, timeout=0.1) as writer:
+                for _ in range(3):
+                    writer.write(pattern(5 * MIB))
+        self.assertTrue(wait_until(lambda: self.requests("DELETE")))
+        self.assertTrue(wait_until(lambda: not self.server.uploads()))
+
     def test_a_failure_stays(self):
         self.server.set_faults({"on": "upload_part", "times": 0, "fault": {"reply": "AccessDenied"}})
         with self.assertRaises(PermissionError):

@@ -158,7 +158,8 @@ pst_rc pst_trip_run(struct pst_trip *trip, const struct pst_sink_run *run, pst_e
     struct pst_task *task = pst_task_ref(trip->task);
     enum pst_slot slot = task->slot;
     pst_rc rc = PST_OK;
-    pst_trip_start(trip, run->max_attempts, run->affinity, run->limit.deadline_ns);
+    int is_open = slot == PST_SLOT_UPLOAD_OPEN;
+    pst_trip_start(trip, run->max_attempts, run->affinity, is_open ? 0 : run->limit.deadline_ns);
     pthread_mutex_lock(&sink->gate.mutex);
     while (!trip->is_done && rc == PST_OK)
         rc = pst_gate_sleep(&sink->gate, &run->limit);
@@ -168,7 +169,8 @@ pst_rc pst_trip_run(struct pst_trip *trip, const struct pst_sink_run *run, pst_e
         rc = trip->rc;
     pthread_mutex_unlock(&sink->gate.mutex);
     if (!is_done) {
-        pst_retry_cancel(task, rc);
+        if (!is_open) /* cut off, it might leave an upload whose name nobody heard: pst_sink_abort */
+            pst_retry_cancel(task, rc);
         pst_fail_at(sink->port, pst_slot_name(slot), sink->key, rc, NULL, err);
         if (err && (slot == PST_SLOT_PUT || slot == PST_SLOT_UPLOAD_COMMIT))
             err->flags |= PST_ERR_MAYBE_APPLIED;
@@ -196,13 +198,14 @@ pst_rc pst_trip_wait(struct pst_sink *sink, const struct pst_limit *limit, uint3
     return rc == PST_OK ? rc : pst_fail_at(sink->port, "PUT", sink->key, rc, NULL, err);
 }
 
-void pst_trip_cancel_all(struct pst_sink *sink)
+void pst_trip_cancel_all(struct pst_sink *sink, int with_open)
 {
     for (;;) {
         struct pst_task *found = NULL;
         pthread_mutex_lock(&sink->gate.mutex);
         for (struct pst_trip *trip = sink->locked.trips; trip && !found; trip = trip->next) {
             if (trip->task->slot != PST_SLOT_UPLOAD_ABORT &&
+                (with_open || trip->task->slot != PST_SLOT_UPLOAD_OPEN) &&
                 !atomic_load(&trip->task->is_cancelled))
                 found = pst_task_ref(trip->task);
         }
