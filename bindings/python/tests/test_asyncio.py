@@ -3,6 +3,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -352,6 +353,49 @@ class Loops(Case):
         for name, run in runners().items():
             with self.subTest(loop=name):
                 self.assertEqual(run(self.get), b"hello")
+
+
+class AnyMoment(Case):
+    """Tasks of every kind, half of them cancelled at a moment that chance chooses."""
+    ROUNDS = 40
+
+    def jobs(self, uris, buffer):
+        uri = random.choice(uris)
+        return [lambda: penstock.get_async(uri),
+                lambda: penstock.get_async(self.uri("nothing")),
+                lambda: penstock.get_into_async(uri, buffer),
+                lambda: penstock.get_suffix_async(uri, 10),
+                lambda: penstock.get_many_async(random.choices(uris, k=30), random.randint(1, 20)),
+                lambda: penstock.put_bytes_async(uri, buffer),
+                lambda: penstock.put_many_async([(u, buffer) for u in random.sample(uris, 10)], 3),
+                lambda: penstock.copy_async(uri, uri + "c")]
+
+    async def run_round(self, uris):
+        buffers = [bytearray(5000) for _ in range(50)]
+        tasks = [asyncio.ensure_future(random.choice(self.jobs(uris, b))()) for b in buffers]
+        for task in random.sample(tasks, 25):
+            if random.random() < 0.5:
+                await asyncio.sleep(random.random() * 0.002)
+            task.cancel()
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, BaseException):
+                self.assertIsInstance(result, (asyncio.CancelledError, penstock.NotFoundError))
+        for buffer in buffers:
+            buffer.append(0)  # nobody holds it any more
+
+    def test_cancels_leave_nothing_behind(self):
+        seed = random.randrange(1 << 32)
+        random.seed(seed)
+        uris = [self.write(str(i), bytes(5000)) for i in range(100)]
+
+        async def run():
+            for _ in range(self.ROUNDS):
+                await self.run_round(uris)
+
+        with self.subTest(seed=seed):
+            asyncio.run(run())
+            names = os.listdir(self.directory)
+            self.assertEqual([n for n in names if not n.rstrip("c").isdigit()], [])
 
 
 class SlowStore(Case):
