@@ -63,9 +63,10 @@ static void end_waiting(struct queue *queue, struct py_operation *operation)
     struct py_operation **at = &queue->waiting;
     if (!operation->is_waiting)
         return;
-    while (*at != operation)
+    while (*at && *at != operation)
         at = &(*at)->next_waiting;
-    *at = operation->next_waiting;
+    if (*at)
+        *at = operation->next_waiting;
     if (queue->end == &operation->next_waiting)
         queue->end = at;
     operation->is_waiting = 0;
@@ -141,6 +142,8 @@ static void submit(struct queue *queue, struct py_item **items, const pst_reques
     uint64_t ids[BATCH];
     pst_rc rc;
     pst_error err = PST_ERROR_INIT;
+    if (n == 0)
+        return;
     Py_BEGIN_ALLOW_THREADS
     rc = pst_queue_submit(queue->queue, requests, n, ids, &err);
     Py_END_ALLOW_THREADS
