@@ -281,12 +281,14 @@ static int wrong(struct worker *w, const struct slot *slot, const char *why)
     return 0;
 }
 
-/* A commit whose connection is cut can leave MinIO with neither the object nor all parts of the upload;
- * the next one is then told so. */
+/* A commit that is cut, by the network or with the server, can leave MinIO with neither the object nor all
+ * parts of the upload, or without the upload; the next one is then told so. */
 static int is_broken_commit(const pst_error *err)
 {
-    return err->code == PST_E_DATA_LOSS && (err->flags & PST_ERR_MAYBE_APPLIED) &&
-           strcmp(err->provider_code, "InvalidPart") == 0;
+    if (!(err->flags & PST_ERR_MAYBE_APPLIED))
+        return 0;
+    return (err->code == PST_E_DATA_LOSS && strcmp(err->provider_code, "InvalidPart") == 0) ||
+           (err->code == PST_E_NOT_FOUND && strcmp(err->provider_code, "NoSuchUpload") == 0);
 }
 
 /* Counts the answer. 1: go on with it; 0: it failed in a way that broken networks explain, or wrongly.
