@@ -4,7 +4,8 @@
  * catches it too: FileNotFoundError, PermissionError, TimeoutError, ValueError. What an error knows is in
  * attributes. They have defaults on the class, so that every penstock.Error has all of them, also one
  * that Python code raised; an instance sets those that differ. All of that is strings, numbers and args,
- * so exceptions can be pickled and cross processes. */
+ * so exceptions can be pickled and cross processes; errno and its like, which Python keeps elsewhere, go
+ * with them (reduce). */
 #include "py.h"
 
 #include <errno.h>
@@ -180,6 +181,47 @@ static PyObject *make_class(PyObject *module, const char *name, const char *doc,
     return type;
 }
 
+/* A member of OSError that is set goes among the attributes. */
+static int keep_member(PyObject *self, const char *name, PyObject *state)
+{
+    PyObject *value = PyObject_GetAttrString(self, name);
+    int rc = !value ? -1 : value == Py_None ? 0 : PyDict_SetItemString(state, name, value);
+
+    Py_XDECREF(value);
+    return rc;
+}
+
+/* What pickle and copy make it again from: class, args, attributes. OSError's own way forgets the members
+ * that were set after it was made. */
+static PyObject *reduce(PyObject *self, PyObject *unused)
+{
+    static const char *const members[] = {"errno", "strerror", "filename", "filename2"};
+    PyObject *args = PyObject_GetAttrString(self, "args");
+    PyObject *attributes = args ? PyObject_GetAttrString(self, "__dict__") : NULL;
+    PyObject *state = attributes ? PyDict_Copy(attributes) : NULL, *parts = NULL;
+    int rc = state ? PyObject_IsInstance(self, PyExc_OSError) : -1;
+
+    (void)unused;
+    for (size_t i = 0; rc == 1 && i < sizeof(members) / sizeof(members[0]); i++)
+        rc = keep_member(self, members[i], state) < 0 ? -1 : 1;
+    if (rc >= 0)
+        parts = PyTuple_Pack(3, (PyObject *)Py_TYPE(self), args, state);
+    Py_XDECREF(state);
+    Py_XDECREF(attributes);
+    Py_XDECREF(args);
+    return parts;
+}
+
+static int add_reduce(PyObject *type)
+{
+    static PyMethodDef definition = {"__reduce__", reduce, METH_NOARGS, NULL};
+    PyObject *method = PyDescr_NewMethod((PyTypeObject *)type, &definition);
+    int rc = method ? PyObject_SetAttrString(type, "__reduce__", method) : -1;
+
+    Py_XDECREF(method);
+    return rc;
+}
+
 /* The root, with the default of every attribute. */
 static PyObject *make_root(PyObject *module)
 {
@@ -197,6 +239,8 @@ static PyObject *make_root(PyObject *module)
                                              PyExc_RuntimeError, attributes)
                                 : NULL;
     Py_XDECREF(attributes);
+    if (root && add_reduce(root) < 0)
+        Py_CLEAR(root);
     return root;
 }
 

@@ -1,8 +1,10 @@
 """The exceptions: what they derive from, what they know, and that they travel."""
 import asyncio
 import builtins
+import copy
 import errno
 import http.server
+import multiprocessing
 import os
 import pickle
 import shutil
@@ -80,14 +82,26 @@ class Classes(unittest.TestCase):
             self.assertIs(error.uri, None)
         self.assertIs(penstock.LengthMismatchError("text").expected, None)
 
-    def test_pickle_keeps_type_text_and_attributes(self):
+    def test_pickle_and_copy_keep_type_text_and_attributes(self):
+        ways = [lambda error, n=n: pickle.loads(pickle.dumps(error, n))
+                for n in range(pickle.HIGHEST_PROTOCOL + 1)]
         for name, _, _ in TABLE:
             error = getattr(penstock, name)("text")
-            error.uri, error.http_status = "s3://bucket/key", 503
-            again = pickle.loads(pickle.dumps(error))
-            self.assertIs(type(again), type(error))
-            self.assertEqual((str(again), again.uri, again.http_status, again.code),
-                             ("text", "s3://bucket/key", 503, error.code))
+            for number, attribute in enumerate(ATTRIBUTES):
+                setattr(error, attribute, f"{attribute} {number}")
+            error.expected, error.actual = 4, 10
+            members = ()
+            if isinstance(error, OSError):
+                members = ("errno", "strerror", "filename", "filename2")
+                error.errno, error.strerror = errno.EIO, "so it is"
+                error.filename, error.filename2 = "/a", b"/b"
+            for way in [*ways, copy.copy, copy.deepcopy]:
+                again = way(error)
+                self.assertIs(type(again), type(error))
+                self.assertEqual((again.args, str(again), vars(again)),
+                                 (("text",), str(error), vars(error)))
+                self.assertEqual([getattr(again, member) for member in members],
+                                 [getattr(error, member) for member in members])
 
 
 class Server:
@@ -221,9 +235,13 @@ class OfFiles(unittest.TestCase):
     def test_error_crosses_processes_as_it_is(self):
         with self.assertRaises(penstock.NotFoundError) as caught:
             penstock.get(f"file://{self.dir}/absent")
-        again = pickle.loads(pickle.dumps(caught.exception))
-        self.assertEqual((type(again), str(again), vars(again)),
-                         (penstock.NotFoundError, str(caught.exception), vars(caught.exception)))
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            with self.assertRaises(penstock.NotFoundError) as of_worker:
+                pool.apply(penstock.get, (f"file://{self.dir}/absent",))
+        for again in (pickle.loads(pickle.dumps(caught.exception)), of_worker.exception):
+            self.assertEqual((type(again), again.errno, str(again), vars(again)),
+                             (penstock.NotFoundError, errno.ENOENT, str(caught.exception),
+                              vars(caught.exception)))
 
     def test_no_such_scheme_names_those_there_are(self):
         with self.assertRaises(penstock.NoSchemeError) as caught:
