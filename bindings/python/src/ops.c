@@ -71,7 +71,7 @@
          "presign($" self ", " word ", method='GET', expires_s=3600, *, timeout=None)\n--\n\n"     \
          "Make a URL that grants one method on one object for a while."},
 
-/* What many.c, put_many.c, reader.c and writer.c do. */
+/* What many.c, put_many.c, reader.c and writer_open.c do. */
 #define STREAMS(self, word)                                                                        \
     {"get_many", PY_METHOD(py_get_many), KEYWORDS,                                                 \
      "get_many($" self ", " word "s, max_in_flight=64, *, return_exceptions=False, "               \

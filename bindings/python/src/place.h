@@ -37,7 +37,7 @@ int py_ops_init(PyObject *module);
 PyObject *py_list_new(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *py_list_new_containers(PyObject *self, PyObject *args, PyObject *kwargs);
 
-/* Those of many.c, put_many.c, reader.c and writer.c. */
+/* Those of many.c, put_many.c, reader.c and writer_open.c. */
 PyObject *py_get_many(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *py_get_ranges(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *py_put_many(PyObject *self, PyObject *args, PyObject *kwargs);
