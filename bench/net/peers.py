@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""peers.py PEER ENDPOINT BUCKET [unsigned]: one peer's side of the race; the lines of work are those of side.h.
+"""peers.py SIDE ENDPOINT BUCKET [unsigned] [NAME=VALUE...]: a side of the race that runs in Python.
 
-Keys, region and CA come from the environment (AWS_*). Each peer works the way its own documentation
-recommends, keeps its results until the next line, and is given the same part size and concurrency for
-uploads. A kind of work that a peer has no call for is answered "NONE". With "unsigned" a peer that signs the
-payload and can be told not to over http is told so.
+It is a peer, or Penstock as one may use it. The lines of work are those of side.h. Keys, region and CA come
+from the environment (AWS_*). Each side works the way its own documentation recommends, keeps its results until
+the next line, and is given the same part size and concurrency for uploads. A kind of work that a peer has no
+call for is answered "NONE". With "unsigned" a peer that signs the payload and can be told not to over http is
+told so; NAME=VALUE are options of Penstock's store.
 """
 import asyncio
 import os
@@ -13,9 +14,12 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from rows import GATHER, MANY_ASYNC, PUT_BYTES, PYTHON, TASKS
+
 PART_BYTES = 8 << 20
 PARTS_IN_FLIGHT = 4
-UNSIGNED = sys.argv[4:] == ["unsigned"]
+UNSIGNED = "unsigned" in sys.argv[4:]
+OPTIONS = dict(word.split("=", 1) for word in sys.argv[4:] if "=" in word)
 
 
 def key_id():
@@ -35,6 +39,66 @@ async def in_tasks(n, call, items):
             return await call(item)
 
     return await asyncio.gather(*[one(item) for item in items])
+
+
+class Penstock:
+    """What the side in C does (ours.c), from Python."""
+
+    def __init__(self, endpoint, bucket):
+        import penstock
+
+        self.store = penstock.Store(f"s3://{bucket}", {"endpoint": endpoint, **OPTIONS})
+
+    def get(self, item):
+        return self.store.get(item.key)
+
+    def many(self, items, n):
+        found = self.store.get_many([i.key for i in items], max_in_flight=n)
+        return [view for _, view in found]
+
+    async def fetch(self, item):
+        if item.offset is None:
+            return await self.store.get_async(item.key)
+        return await self.store.get_range_async(item.key, item.offset, item.size)
+
+    def put(self, item, data):
+        whole = memoryview(data)
+        with self.store.open_writer(item.key) as writer:
+            for at in range(0, len(data), PART_BYTES):
+                writer.write_owned_bytes(whole[at:at + PART_BYTES])
+
+    def puts(self, items, n, data):
+        self.store.put_many([(i.key, data) for i in items], max_in_flight=n)
+
+
+class Gather(Penstock):
+    """All coroutines at once; how many are in flight is the library's business."""
+
+    def many(self, items, n):
+        async def every():
+            return await asyncio.gather(*[self.store.get_async(i.key) for i in items])
+
+        return asyncio.run(every())
+
+
+class Tasks(Penstock):
+    """As for peers that must be bounded from outside."""
+
+    def many(self, items, n):
+        return asyncio.run(in_tasks(n, self.fetch, items))
+
+
+class ManyAsync(Penstock):
+    def many(self, items, n):
+        async def every():
+            return await self.store.get_many_async([i.key for i in items], max_in_flight=n)
+
+        return [view for _, view in asyncio.run(every())]
+
+
+class PutBytes(Penstock):
+    def put(self, item, data):
+        self.store.put_bytes(item.key, data)
 
 
 class S3dlio:
@@ -235,7 +299,8 @@ class Tensorstore:
         asyncio.run(in_tasks(n, one, items))
 
 
-PEERS = {"s3dlio": S3dlio, "obstore": Obstore, "s3torchconnector": Torch, "boto3": Boto3,
+SIDES = {PYTHON: Penstock, GATHER: Gather, TASKS: Tasks, MANY_ASYNC: ManyAsync, PUT_BYTES: PutBytes,
+         "s3dlio": S3dlio, "obstore": Obstore, "s3torchconnector": Torch, "boto3": Boto3,
          "opendal": Opendal, "tensorstore": Tensorstore}
 
 
@@ -321,7 +386,7 @@ def work(peer, line):
 
 
 def main():
-    peer = PEERS[sys.argv[1]](sys.argv[2], sys.argv[3])
+    peer = SIDES[sys.argv[1]](sys.argv[2], sys.argv[3])
     print("ready", flush=True)
     kept = None
     for line in sys.stdin:

@@ -5,7 +5,7 @@ Reads are served by nginx from files in memory: the server costs least there, so
 Uploads go to S3 servers. All sides run as processes of their own that measure themselves, each round one
 after the other. In its turn a side does the work twice: the first time, after a pause as long as the others'
 turns, counts for peak memory and is shown as "after a pause"; the second is the figure. A side that takes
-over SLOW times as long as Penstock runs in three rounds only.
+over SLOW times as long as Penstock runs in three rounds only. With --python Penstock runs from Python, too.
 """
 import argparse
 import json
@@ -16,47 +16,21 @@ import statistics
 import subprocess
 import sys
 
-MIB = 1 << 20
+import rows
+from judge import judge, table
+from rows import C, MIB
+
 SLOW, SLOW_ROUNDS = 5, 3
-PEERS = ["s3dlio", "obstore", "s3torchconnector", "boto3", "opendal", "tensorstore"]
 HERE = os.path.dirname(os.path.abspath(__file__))
-
-
-class Row:
-    """One kind of work. `targets`: of Penstock's CPU, against the best peer's and the receiver's."""
-
-    def __init__(self, name, verb, files, in_flight, per_peer=None, per_raw=None, unsigned=False):
-        self.name, self.verb, self.in_flight = name, verb, in_flight
-        self.n, self.size, self.ranged = files
-        self.per_peer, self.per_raw, self.unsigned = per_peer, per_raw, unsigned
-
-    @property
-    def writes(self):
-        return self.verb.startswith("put")
-
-
-READS = [
-    Row("1 GiB object", "get", (1, 1024 * MIB, False), 1, 0.35, 1.5),
-    Row("64 x 16 MiB", "many", (64, 16 * MIB, False), 32, 0.35, 1.5),
-    Row("1,000 x 1 MiB", "many", (1000, MIB, False), 32, 0.35, 1.5),
-    Row("10,000 x 64 KiB", "many", (10000, 65536, False), 32, 0.25, 2.0),
-    Row("10,000 ranges of 4 KiB, 32 in flight", "lat", (10000, 4096, True), 32),
-    Row("10,000 ranges of 4 KiB, 256 in flight", "lat", (10000, 4096, True), 256),
-]
-WRITES = [
-    Row("upload of 1 GiB", "put", (1, 1024 * MIB, False), 1, 0.5),
-    Row("1,000 x 1 MiB puts", "puts", (1000, MIB, False), 32, 0.5),
-    Row("upload of 1 GiB, payload not signed", "put", (1, 1024 * MIB, False), 1, 0.5, unsigned=True),
-    Row("1,000 x 1 MiB puts, payload not signed", "puts", (1000, MIB, False), 32, 0.5, unsigned=True),
-]
 
 
 class Side:
     """A process that takes lines of work."""
 
-    def __init__(self, name, command, endpoint):
+    def __init__(self, name, command, endpoint, args):
         self.name = name
-        env = {**os.environ, "AWS_ENDPOINT_URL": endpoint, "AWS_ENDPOINT_URL_S3": endpoint}
+        env = {**os.environ, "AWS_ENDPOINT_URL": endpoint, "AWS_ENDPOINT_URL_S3": endpoint,
+               "PYTHONPATH": os.path.abspath(os.path.join(args.bin, "python"))}
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True, env=env)
         self.problem = None
@@ -122,15 +96,15 @@ def list_of(row, folder):
     return path
 
 
-def fill(root):
+def fill(root, reads):
     """The files that nginx serves: bytes that cannot be compressed, a different block in each."""
     block = os.urandom(16 * MIB)
     os.makedirs(root, exist_ok=True)
     with open(os.path.join(root, "one.bin"), "wb") as file:
         for _ in range(64):
             file.write(os.urandom(16 * MIB))
-    for row in READS:
-        if row.ranged or row.n == 1:
+    for row in reads:
+        if row.ranged or row.is_one_object:
             continue
         os.makedirs(os.path.join(root, str(row.size)), exist_ok=True)
         for i in range(row.n):
@@ -147,15 +121,17 @@ def sides_for(row, endpoint, args):
     """Name and command of each side that can do the row."""
     bucket = "bench"
     address, port = endpoint.split("//")[1].split(":")
+    options = args.option + ["payload_signing=unsigned"] * row.unsigned
     found = []
     if not row.writes:
         found.append(("plain receiver", [os.path.join(args.bin, "bench/bench_raw"), address, port, bucket]))
-    ours = [os.path.join(args.bin, "bench/bench_ours"), endpoint, bucket] + args.option
-    found.append(("penstock", ours + ["payload_signing=unsigned"] * row.unsigned))
-    if args.python:
-        for peer in args.peer or PEERS:
-            command = [args.python, os.path.join(HERE, "peers.py"), peer, endpoint, bucket]
-            found.append((peer, command + ["unsigned"] * row.unsigned))
+    found.append((C, [os.path.join(args.bin, "bench/bench_ours"), endpoint, bucket] + options))
+    script = [args.interpreter or sys.executable, os.path.join(HERE, "peers.py")]
+    for name in row.python_sides:
+        found.append((name, script + [name, endpoint, bucket] + options))
+    if args.interpreter:
+        for peer in args.peer or (rows.PYTHON_PEERS if args.python else rows.PEERS):
+            found.append((peer, script + [peer, endpoint, bucket] + ["unsigned"] * row.unsigned))
     return found
 
 
@@ -169,11 +145,11 @@ def empty_trash(name):
 
 def race(row, name, endpoint, args):
     line = f"{row.verb} {'one.bin' if row.verb == 'get' else 'one.put'} {row.size}" \
-        if row.n == 1 else f"{row.verb} {list_of(row, args.scratch)} {row.in_flight}"
-    sides = [Side(name, command, endpoint) for name, command in sides_for(row, endpoint, args)]
-    for number in range(args.rounds):
+        if row.is_one_object else f"{row.verb} {list_of(row, args.scratch)} {row.in_flight}"
+    sides = [Side(side, command, endpoint, args) for side, command in sides_for(row, endpoint, args)]
+    for number in range(min(args.rounds, row.rounds or args.rounds)):
         limit_s = SLOW * min([side.median("seconds") for side in sides
-                              if side.name == "penstock" and side.runs], default=0)
+                              if side.name == C and side.runs], default=0)
         for side in sides:
             if number < SLOW_ROUNDS or side.runs and side.median("seconds") <= limit_s:
                 side.turn(line)
@@ -183,88 +159,24 @@ def race(row, name, endpoint, args):
     return sides
 
 
-def judge(row, sides):
-    """Lines about the targets, and whether all were met."""
-    ran = {side.name: side for side in sides if side.runs}
-    ours, raw = ran.get("penstock"), ran.get("plain receiver")
-    peers = [side for name, side in ran.items() if name in PEERS]
-    if ours is None:
-        return ["Penstock did not finish"], False
-    lines, good = [], True
-
-    def target(what, value, limit, at_most):
-        nonlocal good
-        met = value <= limit if at_most else value >= limit
-        good = good and met
-        lines.append(f"{what} {value:.2f} ({'at most' if at_most else 'at least'} {limit:g}: "
-                     f"{'met' if met else 'MISSED'})")
-
-    if peers:
-        best_cpu = min(peers, key=lambda side: side.median("cpu"))
-        best_wall = min(peers, key=lambda side: side.median("seconds"))
-        ratio = ours.median("cpu") / best_cpu.median("cpu")
-        if row.per_peer:
-            target(f"CPU against {best_cpu.name}", ratio, row.per_peer, True)
-        else:
-            lines.append(f"CPU against {best_cpu.name} {ratio:.2f}")
-        target(f"throughput against {best_wall.name}",
-               best_wall.median("seconds") / ours.median("seconds"), 0.95, False)
-    if raw:
-        ratio = ours.median("cpu") / raw.median("cpu")
-        if row.per_raw:
-            target("CPU against the plain receiver", ratio, row.per_raw, True)
-        else:
-            lines.append(f"CPU against the plain receiver {ratio:.2f}")
-        low, high = raw.quartiles("cpu")
-        lines.append(f"noise (quartiles of the plain receiver's CPU) "
-                     f"{low / raw.median('cpu'):.2f} to {high / raw.median('cpu'):.2f}")
-    result = 0 if row.writes else row.n * row.size
-    limit = 1.05 * result + 64 * MIB if not row.writes else None
-    if limit:
-        target("growth of peak memory / (1.05 x result + 64 MiB)", ours.median("growth") / limit, 1,
-               True)
-    return lines, good
-
-
-def table(row, server_name, sides):
-    out = [f"### {row.name}, {server_name}", "",
-           "| side | GB/s | client CPU, s/GB | after a pause | CPU, us/operation | peak growth, MiB | "
-           "p50, us | p99, us | p99.9, us |", "|---|---|---|---|---|---|---|---|---|"]
-    for side in sides:
-        if not side.runs:
-            why = "has no such call" if side.problem == "NONE" else side.problem
-            out.append(f"| {side.name} | {why} | | | | | | | |")
-            continue
-        gb = side.median("bytes") / 1e9
-        low, high = side.quartiles("cpu")
-        points = [f"{side.median(p):.0f}" if row.verb == "lat" else "" for p in ("p50", "p99", "p999")]
-        out.append(f"| {side.name} | {gb / side.median('seconds'):.2f} "
-                   f"| {side.median('cpu') / gb:.3f} [{low / gb:.3f}..{high / gb:.3f}] "
-                   f"| {side.median('paused_cpu') / gb:.3f} "
-                   f"| {side.median('cpu') / row.n * 1e6:.1f} "
-                   f"| {side.median('growth') / MIB:.0f} | " + " | ".join(points) + " |")
-    return out
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--bin", required=True)
     parser.add_argument("--scratch", required=True)
-    parser.add_argument("--python")
+    parser.add_argument("--interpreter", help="the Python that has the peers; without it none runs")
+    parser.add_argument("--python", action="store_true", help="Penstock from Python, too")
     parser.add_argument("--peer", action="append")
     parser.add_argument("--option", action="append", default=[])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", action="append", help="rows whose name contains one of these")
     parser.add_argument("--json", required=True)
     args = parser.parse_args()
-    plan = []
-    for name, rows in (("nginx", READS), ("versitygw", WRITES), ("minio", WRITES[:2])):
-        plan += [(row, name) for row in rows
-                 if not args.only or any(word in row.name for word in args.only)]
+    plan = rows.plan(args.python, args.only)
     endpoints = {name: os.environ[f"PST_{name.upper()}_ENDPOINT"] for _, name in plan}
     for name, endpoint in endpoints.items():
         if name == "nginx":
-            fill(os.path.join(os.environ["PST_NGINX_ROOT"], "bench"))
+            fill(os.path.join(os.environ["PST_NGINX_ROOT"], "bench"),
+                 [row for row, server in plan if server == name])
         else:
             make_bucket(endpoint, args)
     results, all_good = [], True
