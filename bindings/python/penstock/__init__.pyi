@@ -223,8 +223,14 @@ def put_many(
     timeout: float | None = None,
 ) -> builtins.list[Error | None] | None: ...
 def open(
-    uri: _Uri, mode: str = "rb", buffering: int = -1, **options: Any
-) -> io.RawIOBase | io.BufferedReader: ...
+    uri: _Uri,
+    mode: str = "rb",
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    **options: Any,
+) -> io.RawIOBase | io.BufferedReader | io.TextIOWrapper: ...
 def open_reader(
     uri: _Uri,
     *,
@@ -981,4 +987,16 @@ class WriterFile(io.RawIOBase):
     name: str
     mode: str
     def __init__(self, writer: ObjectWriter, mode: str = "wb") -> None: ...
+    def discard(self) -> None: ...
+
+class TextWriter(io.TextIOWrapper):
+    mode: str
+    def __init__(
+        self,
+        file: WriterFile,
+        encoding: str = "utf-8",
+        errors: str | None = None,
+        newline: str | None = None,
+        line_buffering: bool = False,
+    ) -> None: ...
     def discard(self) -> None: ...

@@ -1,4 +1,5 @@
 """Streams: writers by kind of store, and readers and writers as files."""
+import codecs
 import io
 import os
 import time
@@ -20,6 +21,7 @@ __all__ = [
     "PyObjectWriter",
     "PyWriterOptions",
     "Reader",
+    "TextWriter",
     "WriterFile",
     "WriterOptions",
     "create_azure_writer",
@@ -35,6 +37,7 @@ __all__ = [
 ]
 
 _BUFFER_BYTES = 128 << 10  # of what open() puts around a reader
+_MARKS = {"utf-16": codecs.BOM_UTF16, "utf-32": codecs.BOM_UTF32}  # what text begins with
 
 
 # ---- writers by kind of store ------------------------------------------------------------------------
@@ -344,24 +347,95 @@ class WriterFile(io.RawIOBase):
         return f"<penstock.WriterFile {self.name!r}>"
 
 
-def open(uri, mode="rb", buffering=-1, **options):
-    """Open an object as a binary file: 'rb' reads, 'wb' writes, 'xb' writes what must not exist yet.
+class TextWriter(io.TextIOWrapper):
+    """Text into a WriterFile: close() publishes the object, an exception in the `with` block or the last
+    reference gone drops it."""
 
-    A reader is buffered unless `buffering` is 0. The other options are those of open_reader and
-    open_writer.
-    """
+    def __init__(self, file, encoding="utf-8", errors=None, newline=None, line_buffering=False):
+        if not isinstance(file, WriterFile):
+            raise TypeError(f"file must be WriterFile, not {type(file).__name__}")
+        super().__init__(file, encoding, errors, newline, line_buffering)
+        # Where nothing can be sought io.TextIOWrapper takes it that other text may come before.
+        mark = _MARKS.get(codecs.lookup(self.encoding).name)
+        if mark and file.tell() == 0:
+            file.write(mark)
+
+    def discard(self):
+        """Drop the object and close the file."""
+        self.buffer.discard()
+
+    def close(self):
+        if self.closed:
+            return
+        try:
+            self.flush()
+        except BaseException:
+            self.discard()  # that of io.TextIOWrapper would publish what came before
+            raise
+        super().close()
+
+    def __exit__(self, kind, value, trace):
+        if kind is None:
+            self.close()
+        else:
+            self.buffer.__exit__(kind, value, trace)
+
+    def __del__(self):
+        # That of io.IOBase would publish what was left half written.
+        try:
+            file = self.buffer
+        except ValueError:
+            return  # detached: another's
+        if file is not None:
+            file.__exit__(Exception, None, None)
+
+
+def mode_of(mode):
+    """'r', 'w' or 'x', and whether bytes are meant; the modes are those of Python's own open()."""
     if not isinstance(mode, str):
         raise TypeError(f"mode must be str, not {type(mode).__name__}")
+    kinds = [letter for letter in mode if letter in "rwxa"]
+    if set(mode) - set("rwxabt+") or len(set(mode)) != len(mode) or len(kinds) != 1:
+        raise ValueError(f"mode must be 'r', 'w' or 'x', with 'b' for bytes, not {mode!r}")
+    if "b" in mode and "t" in mode:
+        raise ValueError(f"a file has text or bytes, not both: {mode!r}")
+    if "a" in mode or "+" in mode:
+        raise io.UnsupportedOperation(
+            f"objects are written whole, mode {mode!r} would change one: use 'w' or 'x'")
+    return kinds[0], "b" in mode
+
+
+def open(uri, mode="rb", buffering=-1, encoding=None, errors=None, newline=None, **options):
+    """Open an object as a file: 'r' reads, 'w' writes, 'x' writes what must not exist yet; with 'b' bytes,
+    else text.
+
+    `encoding` (None: UTF-8), `errors` and `newline` are those of Python's own open(). A reader is buffered
+    unless `buffering` is 0. The other options are those of open_reader and open_writer.
+    """
+    kind, is_binary = mode_of(mode)
     if isinstance(buffering, bool) or not isinstance(buffering, int):
         raise TypeError(f"buffering must be int, not {type(buffering).__name__}")
-    kind = mode.replace("b", "", 1)
-    if "b" not in mode or kind not in ("r", "w", "x"):
-        raise ValueError(f"mode must be 'rb', 'wb' or 'xb', not {mode!r}")
-    if kind != "r":
+    text = {"encoding": encoding, "errors": errors, "newline": newline}
+    if is_binary:
+        for name, value in text.items():
+            if value is not None:
+                raise ValueError(f"{name} is for text, and mode {mode!r} for bytes")
+    elif buffering == 0:
+        raise ValueError("text cannot be unbuffered")
+    else:
+        text["encoding"] = "utf-8" if encoding is None else encoding
+        io.TextIOWrapper(io.BytesIO(), **text)  # what is wrong is told before anything is opened
+    if kind == "r":
+        file = open_reader(uri, **options)
+        if buffering != 0:
+            file = io.BufferedReader(file, buffering if buffering > 1 else _BUFFER_BYTES)
+    else:
         if kind == "x":
             options["create_only"] = True
-        return WriterFile(open_writer(uri, **options), mode)
-    reader = open_reader(uri, **options)
-    if buffering == 0:
-        return reader
-    return io.BufferedReader(reader, buffering if buffering > 1 else _BUFFER_BYTES)
+        file = WriterFile(open_writer(uri, **options), kind + "b")
+    if is_binary:
+        return file
+    wrap = io.TextIOWrapper if kind == "r" else TextWriter
+    file = wrap(file, **text, line_buffering=buffering == 1)
+    file.mode = mode
+    return file
