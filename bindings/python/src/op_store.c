@@ -3,8 +3,6 @@
 
 #include <stdlib.h>
 
-#include <penstock/plugin.h>
-
 typedef pst_rc (*container_fn)(pst_store *store, pst_str name, const pst_call *call,
                                pst_error *err);
 
@@ -76,46 +74,15 @@ PyObject *py_op_presign(PyObject *self, PyObject *args, PyObject *kwargs)
     return result;
 }
 
-static const struct {
-    uint64_t bit;
-    const char *name;
-} capabilities[] = {
-    {PST_CAP_READ, "read"},
-    {PST_CAP_READ_SUFFIX, "read_suffix"},
-    {PST_CAP_STAT, "stat"},
-    {PST_CAP_PUT, "put"},
-    {PST_CAP_UPLOAD, "upload"},
-    {PST_CAP_UPLOAD_UNORDERED, "upload_unordered"},
-    {PST_CAP_REMOVE, "remove"},
-    {PST_CAP_LIST, "list"},
-    {PST_CAP_LIST_ORDERED, "list_ordered"},
-    {PST_CAP_COPY, "copy"},
-    {PST_CAP_RENAME, "rename"},
-    {PST_CAP_CONTAINER, "container"},
-    {PST_CAP_PRESIGN, "presign"},
-    {PST_CAP_CLEANUP, "cleanup"},
-    {PST_CAP_READ_IF_MATCH, "read_if_match"},
-    {PST_CAP_WRITE_IF_MATCH, "write_if_match"},
-    {PST_CAP_CREATE_ONLY, "create_only"},
-    {PST_CAP_USER_META, "user_meta"},
-    {PST_CAP_CONTENT_TYPE, "content_type"},
-    {PST_CAP_CANCEL_BOUNDED, "cancel_bounded"},
-    {PST_CAP_EMPTY_DIRS, "empty_dirs"},
-    {PST_CAP_APPEND, "append"},
-    {PST_CAP_COPY_ACROSS, "copy_across"},
-    {PST_CAP_UPLOAD_CONDITIONAL, "upload_conditional"},
-    {PST_CAP_VERSIONS, "versions"},
-    {PST_CAP_TAGS, "tags"},
-};
-
 static PyObject *capabilities_of(uint64_t caps)
 {
     PyObject *result = PyFrozenSet_New(NULL);
 
-    for (size_t i = 0; result && i < sizeof(capabilities) / sizeof(*capabilities); i++) {
-        PyObject *name = caps & capabilities[i].bit ? py_str_of_chars(capabilities[i].name) : NULL;
+    for (uint64_t bit = 1; result && bit; bit <<= 1) {
+        const char *known = caps & bit ? pst_cap_name(bit) : NULL;
+        PyObject *name = known ? py_str_of_chars(known) : NULL;
         /* Nobody else has seen the set yet, so it may still grow. */
-        if (PyErr_Occurred() || (name && PySet_Add(result, name) < 0))
+        if (known && (!name || PySet_Add(result, name) < 0))
             Py_CLEAR(result);
         Py_XDECREF(name);
     }

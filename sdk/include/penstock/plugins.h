@@ -31,6 +31,10 @@ PST_API PST_NODISCARD pst_rc pst_plugins_list(pst_context *context, pst_plugin_i
                                               size_t *n, pst_error *err);
 PST_API void pst_plugins_free(pst_plugin_info *infos);
 
+/* Name one PST_CAP_* bit as manifests do: "read_suffix". NULL for a bit that this library does not know.
+ * Ownership: static storage. Threads: any. */
+PST_API const char *pst_cap_name(uint64_t bit);
+
 /* Load one plugin now instead of on first use. Errors: NOT_FOUND, BAD_PLUGIN with the reason. */
 PST_API PST_NODISCARD pst_rc pst_plugins_load(pst_context *context, const char *id, pst_error *err);
 

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include <penstock/plugins.h>
+
 const struct pst_cap pst_caps[] = {
     {PST_CAP_READ, "read"},
     {PST_CAP_READ_SUFFIX, "read_suffix"},
@@ -50,6 +52,15 @@ uint64_t pst_caps_parse(const char *name)
     return 0;
 }
 
+const char *pst_cap_name(uint64_t bit)
+{
+    for (const struct pst_cap *cap = pst_caps; cap->name; cap++) {
+        if (cap->bit == bit)
+            return cap->name;
+    }
+    return NULL;
+}
+
 struct need {
     uint64_t bit;
     size_t slot; /* offset in pst_backend_ops */
@@ -92,20 +103,11 @@ static int has_slot(const pst_backend_ops *ops, size_t offset)
     return slot != NULL;
 }
 
-static const char *name_of(uint64_t bit)
-{
-    const struct pst_cap *cap = pst_caps;
-
-    while (cap->bit != bit)
-        cap++;
-    return cap->name;
-}
-
 const char *pst_caps_missing_slot(uint64_t caps, const pst_backend_ops *ops, const char **cap)
 {
     for (size_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++) {
         if ((caps & needs[i].bit) && !has_slot(ops, needs[i].slot)) {
-            *cap = name_of(needs[i].bit);
+            *cap = pst_cap_name(needs[i].bit);
             return needs[i].name;
         }
     }
