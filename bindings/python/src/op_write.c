@@ -17,9 +17,7 @@ void py_writing_clear(struct py_writing *writing)
 
 static int take_texts(const struct py_write_in *in, struct py_writing *out)
 {
-    static const char *const names[PY_N_TEXTS] = {"content_type",     "content_encoding",
-                                                  "content_language", "content_disposition",
-                                                  "cache_control",    "storage_class"};
+    static const char *const names[PY_N_TEXTS] = {PY_TEXT_WORDS};
     pst_str *const into[PY_N_TEXTS] = {&out->attr.content_type,     &out->attr.content_encoding,
                                        &out->attr.content_language, &out->attr.content_disposition,
                                        &out->attr.cache_control,    &out->attr.storage_class};
@@ -103,29 +101,13 @@ static PyObject *write_bytes(PyObject *self, PyObject *where, const Py_buffer *s
 
 PyObject *py_op_put(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    char *names[] = {py_place_word(self),
-                     "data",
-                     "create_only",
-                     "if_match",
-                     "content_type",
-                     "content_encoding",
-                     "content_language",
-                     "content_disposition",
-                     "cache_control",
-                     "storage_class",
-                     "metadata",
-                     "tags",
-                     "checksum",
-                     "timeout",
-                     NULL};
+    char *names[] = {py_place_word(self), "data", PY_WRITE_WORDS, NULL};
     PyObject *where, *data, *result;
     struct py_write_in in = {0};
     Py_buffer src;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$OOOOOOOOOOOO:put", names, &where, &data,
-                                     &in.create_only, &in.if_match, &in.texts[0], &in.texts[1],
-                                     &in.texts[2], &in.texts[3], &in.texts[4], &in.texts[5],
-                                     &in.metadata, &in.tags, &in.checksum, &in.timeout) ||
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$" PY_WRITE_FORMAT ":put", names, &where,
+                                     &data, PY_WRITE_INTO(&in)) ||
         py_bytes_take(data, &src) < 0)
         return NULL;
     result = write_bytes(self, where, &src, &in);

@@ -6,10 +6,7 @@
 #include "ops.h"
 
 #define KEYWORDS (METH_VARARGS | METH_KEYWORDS)
-#define WRITE_SIGNATURE                                                                            \
-    ", data, *, create_only=False, if_match=None, content_type=None, content_encoding=None, "      \
-    "content_language=None, content_disposition=None, cache_control=None, storage_class=None, "    \
-    "metadata=None, tags=None, checksum=None, timeout=None)\n--\n\n"
+#define WRITE_SIGNATURE ", data, *, " PY_WRITE_SHOWN ", timeout=None)\n--\n\n"
 #define WRITE_DOC                                                                                  \
     "Write a whole object; readers see the old one or the new one. Returns its etag.\n\n"          \
     "data: anything with a contiguous buffer; it is not copied. create_only: ExistsError where "   \
@@ -105,10 +102,8 @@
          "timeout is that of each call."},                                                         \
         {"open_writer", PY_METHOD(py_open_writer), KEYWORDS,                                       \
          "open_writer($" self ", " word ", *, part_bytes=None, buffer_bytes=None, "                \
-         "max_in_flight=None, size_hint=None, create_only=False, if_match=None, "                  \
-         "content_type=None, content_encoding=None, content_language=None, "                       \
-         "content_disposition=None, cache_control=None, storage_class=None, metadata=None, "       \
-         "tags=None, checksum=None, compression_level=None, timeout=None)\n--\n\n"                 \
+         "max_in_flight=None, size_hint=None, " PY_WRITE_SHOWN                                     \
+         ", compression_level=None, timeout=None)\n--\n\n"                                         \
          "Start an object of any length: an ObjectWriter.\n\n"                                     \
          "Parts of part_bytes, at most max_in_flight at once, travel while the next "              \
          "one is filled; buffer_bytes is a wish for their length. create_only and "                \

@@ -35,6 +35,23 @@ struct py_writing {
     struct py_kv metadata, tags;
     double timeout_s;
 };
+/* The keywords that give it, the format of as many, and where PyArg_ParseTupleAndKeywords puts them. */
+#define PY_TEXT_WORDS                                                                              \
+    "content_type", "content_encoding", "content_language", "content_disposition",                 \
+        "cache_control", "storage_class"
+#define PY_WRITE_WORDS                                                                             \
+    "create_only", "if_match", PY_TEXT_WORDS, "metadata", "tags", "checksum", "timeout"
+#define PY_WRITE_FORMAT "OOOOOOOOOOOO"
+#define PY_WRITE_INTO(in)                                                                          \
+    &(in)->create_only, &(in)->if_match, &(in)->texts[0], &(in)->texts[1], &(in)->texts[2],        \
+        &(in)->texts[3], &(in)->texts[4], &(in)->texts[5], &(in)->metadata, &(in)->tags,           \
+        &(in)->checksum, &(in)->timeout
+/* ... and how help() shows them, but for timeout, which stands last. */
+#define PY_WRITE_SHOWN                                                                             \
+    "create_only=False, if_match=None, content_type=None, content_encoding=None, "                 \
+    "content_language=None, content_disposition=None, cache_control=None, storage_class=None, "    \
+    "metadata=None, tags=None, checksum=None"
+
 int py_writing_take(const struct py_write_in *in, struct py_writing *out);
 void py_writing_clear(struct py_writing *writing);
 

@@ -88,36 +88,17 @@ static PyObject *new_writer(struct py_place *place, struct py_writing *writing,
 
 PyObject *py_open_writer(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    char *names[] = {py_place_word(self),
-                     "part_bytes",
-                     "buffer_bytes",
-                     "max_in_flight",
-                     "size_hint",
-                     "create_only",
-                     "if_match",
-                     "content_type",
-                     "content_encoding",
-                     "content_language",
-                     "content_disposition",
-                     "cache_control",
-                     "storage_class",
-                     "metadata",
-                     "tags",
-                     "checksum",
-                     "compression_level",
-                     "timeout",
-                     NULL};
+    char *names[] = {py_place_word(self), "part_bytes",        "buffer_bytes", "max_in_flight",
+                     "size_hint",         "compression_level", PY_WRITE_WORDS, NULL};
     PyObject *where, *part = Py_None, *buffer = Py_None, *in_flight = Py_None, *hint = Py_None;
     PyObject *level = Py_None, *writer = NULL;
     struct py_write_in in = {0};
     struct py_writing writing;
     struct py_place place;
     uint64_t buffer_bytes;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOOOOOOOOOOOOOOOO:open_writer", names,
-                                     &where, &part, &buffer, &in_flight, &hint, &in.create_only,
-                                     &in.if_match, &in.texts[0], &in.texts[1], &in.texts[2],
-                                     &in.texts[3], &in.texts[4], &in.texts[5], &in.metadata,
-                                     &in.tags, &in.checksum, &level, &in.timeout) ||
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOOOO" PY_WRITE_FORMAT ":open_writer", names,
+                                     &where, &part, &buffer, &in_flight, &hint, &level,
+                                     PY_WRITE_INTO(&in)) ||
         py_u64_take(buffer, "buffer_bytes", 0, &buffer_bytes) < 0 ||
         py_writing_take(&in, &writing) < 0)
         return NULL;
