@@ -312,62 +312,6 @@ static void test_put__one_larger_than_a_request_travels_in_parts(void **state)
     assert_memory_equal(data, "0123456789", 10);
 }
 
-struct put_call {
-    pst_store *store;
-    pst_call call;
-    char bytes[3];
-    pst_rc rc;
-    pst_error err;
-};
-
-static void *run_put(void *arg)
-{
-    struct put_call *put = arg;
-    const pst_iov src = {put->bytes, 3};
-    put->rc = pst_put(put->store, str("k"), &src, 1, NULL, &put->call, NULL, &put->err);
-    return NULL;
-}
-
-static void cancel_put(void **state, struct put_call *put)
-{
-    pthread_t thread;
-    *put = (struct put_call){.store = store_of(state),
-                             .call = {.struct_size = sizeof(pst_call)},
-                             .bytes = "abc",
-                             .err = PST_ERROR_INIT};
-    assert_int_equal(pst_cancel_new(&put->call.cancel), PST_OK);
-    assert_int_equal(pthread_create(&thread, NULL, run_put, put), 0);
-    memstore_wait_held(1);
-    pst_cancel_fire(put->call.cancel);
-    pthread_join(thread, NULL);
-    pst_cancel_free(put->call.cancel);
-    assert_int_equal(put->rc, PST_E_CANCELLED);
-}
-
-static void test_put__cancelled_it_returns_when_the_plugin_let_go_of_the_memory(void **state)
-{
-    struct put_call put;
-    mem.mode[MEM_PUT] = MEM_HOLD;
-    cancel_put(state, &put);
-    memstore_wait_held(0);
-    assert_int_equal(memstore_count(), 0);
-}
-
-static void test_put__without_prompt_cancel_the_plugin_gets_a_copy(void **state)
-{
-    struct put_call put;
-    const unsigned char *data = NULL;
-    mem.caps &= ~PST_CAP_CANCEL_BOUNDED;
-    mem.mode[MEM_PUT] = MEM_HOLD;
-    mem.ignores_cancel = 1;
-    cancel_put(state, &put); /* returns although the plugin still reads */
-    assert_true(put.err.flags & PST_ERR_MAYBE_APPLIED);
-    memset(put.bytes, 'x', 3);
-    memstore_release();
-    assert_int_equal(memstore_find("k", &data), 3);
-    assert_memory_equal(data, "abc", 3);
-}
-
 /* ---- stat, exists ----------------------------------------------------------------------------- */
 
 static void test_stat__hands_out_every_attribute_in_one_block(void **state)
@@ -639,8 +583,6 @@ int main(void)
         TEST(test_put__an_object_that_is_gone_at_once_is_data_loss),
         TEST(test_put__a_look_that_fails_leaves_the_confirmed_write_alone),
         TEST(test_put__one_larger_than_a_request_travels_in_parts),
-        TEST(test_put__cancelled_it_returns_when_the_plugin_let_go_of_the_memory),
-        TEST(test_put__without_prompt_cancel_the_plugin_gets_a_copy),
         TEST(test_stat__hands_out_every_attribute_in_one_block),
         TEST(test_stat__what_is_missing_is_named),
         TEST(test_calls__a_container_that_is_missing_is_named),

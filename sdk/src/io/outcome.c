@@ -7,6 +7,8 @@
 #include "io/call.h"
 #include "util/crc32c.h"
 
+#define LOOK_MS 500 /* of a call that is cancelled, and has a second to end */
+
 /* Returns 0 when `from` does not fit, which leaves `to` empty. */
 static int take_text(pst_str from, char *to, size_t cap)
 {
@@ -52,18 +54,43 @@ static int is_another(const pst_attr *now, const pst_write_result *written)
            (now->etag.len != len || memcmp(now->etag.ptr, written->etag, len) != 0);
 }
 
+static pst_rc stat_once(struct pst_port *port, pst_str key, const pst_call *call,
+                        struct pst_task **out, pst_error *err)
+{
+    struct pst_task *task = pst_task_new(port, PST_SLOT_STAT, NULL);
+    *out = task;
+    if (!task)
+        return PST_E_NO_MEMORY;
+    task->args.stat.struct_size = sizeof(task->args.stat);
+    if (!pst_task_keep_str(task, key, &task->args.stat.key))
+        return PST_E_NO_MEMORY;
+    return pst_call_run(task, key, call, 0, err);
+}
+
+/* Whoever cancels what the store has confirmed hears of its loss all the same, if that takes no longer than
+ * LOOK_MS. Ownership: pst_task_unref(*out). */
+static pst_rc stat_after_all(struct pst_port *port, pst_str key, const pst_call *call,
+                             struct pst_task **out, pst_error *err)
+{
+    pst_call brief = {.struct_size = sizeof(brief), .timeout_ms = LOOK_MS};
+    pst_rc rc = stat_once(port, key, call, out, err);
+    const struct pst_limit limit = pst_limit_of(call);
+    if (rc != PST_E_CANCELLED || !pst_limit_is_fired(&limit))
+        return rc;
+    if (PST_HAS(pst_call, call, affinity)) /* there is a call: it has the token */
+        brief.affinity = call->affinity;
+    pst_task_unref(*out);
+    pst_error_clear(err);
+    return stat_once(port, key, &brief, out, err);
+}
+
 /* Ask for the size. Returns PST_OK with *size PST_UNKNOWN when there is nothing to compare with. */
 static pst_rc look(struct pst_port *port, pst_str key, const pst_call *call,
                    const pst_write_result *written, uint64_t *size, pst_error *err)
 {
-    struct pst_task *task = pst_task_new(port, PST_SLOT_STAT, NULL);
+    struct pst_task *task = NULL;
     pst_error cause = PST_ERROR_INIT;
-    pst_rc rc = PST_E_NO_MEMORY;
-    if (task) {
-        task->args.stat.struct_size = sizeof(task->args.stat);
-        if (pst_task_keep_str(task, key, &task->args.stat.key))
-            rc = pst_call_run(task, key, call, 0, &cause);
-    }
+    pst_rc rc = stat_after_all(port, key, call, &task, &cause);
     if (rc == PST_OK && !is_another(&task->result.stat, written)) {
         *size = task->result.stat.size;
     } else if (rc == PST_E_NOT_FOUND) {

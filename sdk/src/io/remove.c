@@ -317,7 +317,7 @@ static pst_rc back_off(struct removal *removal)
 
 static pst_rc run_rounds(struct removal *removal)
 {
-    pst_rc rc = run_round(removal);
+    pst_rc rc = pst_limit_is_fired(&removal->limit) ? (pst_rc)PST_E_CANCELLED : run_round(removal);
     while (rc == PST_OK && removal->n_again > 0) {
         removal->n_todo = removal->n_again;
         rc = back_off(removal);
