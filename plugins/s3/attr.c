@@ -11,13 +11,24 @@
 
 #include "config.h"
 #include "error.h"
+#include "s3.h"
 #include "text.h"
 #include "url.h"
 
 /* ---- keys and kept strings -------------------------------------------------------------------- */
 
-pst_rc s3_key_check(pst_op *op, pst_str key)
+pst_rc s3_bucket_check(const pst_backend *store, pst_op *op)
 {
+    return store->bucket[0]
+               ? PST_OK
+               : s3_fail(op->err, PST_E_INVALID, "the URI names no bucket: want s3://bucket/key");
+}
+
+pst_rc s3_key_check(const pst_backend *store, pst_op *op, pst_str key)
+{
+    pst_rc rc = s3_bucket_check(store, op);
+    if (rc != PST_OK)
+        return rc;
     if (key.len == 0)
         return s3_fail(op->err, PST_E_INVALID, "the key is empty");
     if (key.len > S3_KEY_MAX)

@@ -14,8 +14,12 @@
             (p)->member = (value);                                                                 \
     } while (0)
 
-/* Can S3 hold this key at all? INVALID, in op->err too: empty, over 1,024 bytes, not UTF-8, a NUL. */
-pst_rc s3_key_check(pst_op *op, pst_str key);
+/* Is there a bucket to ask? INVALID, in op->err too, in a store of the service itself (s3://), whose path
+ * would begin with the key: "s3:///name" would make, tell of and remove the bucket of that name. */
+pst_rc s3_bucket_check(const pst_backend *store, pst_op *op);
+
+/* The same, and can S3 hold this key at all? INVALID too: empty, over 1,024 bytes, not UTF-8, a NUL. */
+pst_rc s3_key_check(const pst_backend *store, pst_op *op, pst_str key);
 
 /* A copy in the operation's memory; {NULL, 0} for lack of it and for nothing. */
 pst_str s3_keep(pst_op *op, pst_str text);

@@ -310,8 +310,9 @@ pst_rc s3_cleanup(pst_backend *store, pst_op *op, const pst_cleanup_args *args,
                   pst_cleanup_result *result)
 {
     struct s3_call *call = s3_call_of(op);
-    if (!s3_is_prefix_possible(args->prefix))
-        return PST_OK;
+    pst_rc rc = s3_bucket_check(store, op);
+    if (rc != PST_OK || !s3_is_prefix_possible(args->prefix))
+        return rc;
     struct cleaning *c = s3_alloc(op, sizeof(*c));
     if (!c)
         return s3_fail(op->err, PST_E_NO_MEMORY, "out of memory");

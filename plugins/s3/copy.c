@@ -168,9 +168,9 @@ pst_rc s3_copy(pst_backend *store, pst_op *op, const pst_copy_args *args, pst_pu
 {
     struct s3_call *call = s3_call_of(op);
     struct s3_request *request = &call->request;
-    pst_rc rc = s3_key_check(op, args->to);
+    pst_rc rc = s3_key_check(store, op, args->to);
     if (rc == PST_OK)
-        rc = s3_key_check(op, args->from);
+        rc = s3_key_check(store, op, args->from);
     if (rc != PST_OK)
         return rc;
     call->args = args;

@@ -164,15 +164,16 @@ pst_rc s3_list(pst_backend *store, pst_op *op, const pst_list_args *args, pst_li
 {
     struct s3_call *call = s3_call_of(op);
     struct s3_request *request = &call->request;
-    if (!s3_is_prefix_possible(args->prefix))
-        return PST_OK;
+    pst_rc rc = s3_bucket_check(store, op);
+    if (rc != PST_OK || !s3_is_prefix_possible(args->prefix))
+        return rc;
     call->args = args;
     call->result = result;
     s3_request_init(request, store, op, "GET", pst_str_of(NULL, 0));
     request->body_max = PAGE_BYTES_MAX;
     request->done = on_done;
-    pst_rc rc = args->flags & PST_LIST_VERSIONS ? fill_versions(request, args)
-                                                : fill_objects(request, args);
+    rc = args->flags & PST_LIST_VERSIONS ? fill_versions(request, args)
+                                         : fill_objects(request, args);
     if (rc != PST_OK)
         return rc;
     pst_str prefix = s3_askable(args->prefix);

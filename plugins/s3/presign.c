@@ -22,7 +22,7 @@ pst_rc s3_presign(pst_backend *store, pst_op *op, const pst_presign_args *args,
     struct s3_request *request = &call->request;
     const pst_str wanted = S3_GET(pst_presign_args, args, method);
     const char *method = wanted.len == 0 ? "GET" : NULL;
-    pst_rc rc = s3_key_check(op, args->key);
+    pst_rc rc = s3_key_check(store, op, args->key);
     if (rc != PST_OK)
         return rc;
     for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]) && !method; i++)

@@ -97,7 +97,7 @@ pst_rc s3_put(pst_backend *store, pst_op *op, const pst_put_args *args, pst_put_
 {
     struct s3_call *call = s3_call_of(op);
     struct s3_request *request = &call->request;
-    pst_rc rc = s3_key_check(op, args->key);
+    pst_rc rc = s3_key_check(store, op, args->key);
     if (rc != PST_OK)
         return rc;
     struct put *put = s3_alloc(op, sizeof(*put));

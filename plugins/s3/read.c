@@ -384,7 +384,7 @@ pst_rc s3_read(pst_backend *store, pst_op *op, const pst_read_args *args, pst_re
 {
     struct s3_call *call = s3_call_of(op);
     struct s3_request *request = &call->request;
-    pst_rc rc = s3_key_check(op, args->key);
+    pst_rc rc = s3_key_check(store, op, args->key);
     if (rc != PST_OK)
         return rc;
     result->object_size = PST_UNKNOWN;

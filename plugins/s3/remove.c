@@ -366,10 +366,11 @@ static int is_xml(pst_str text)
 }
 
 /* Sort the keys that can be deleted at all into the two lists. */
-static void sort_keys(pst_op *op, const pst_remove_args *args, struct removal *r)
+static void sort_keys(const pst_backend *store, pst_op *op, const pst_remove_args *args,
+                      struct removal *r)
 {
     for (size_t i = 0; i < args->n_keys; i++) {
-        pst_rc rc = s3_key_check(op, args->keys[i]);
+        pst_rc rc = s3_key_check(store, op, args->keys[i]);
         if (rc != PST_OK)
             settle(op, i, rc, op->err);
         else if (is_xml(args->keys[i]))
@@ -377,7 +378,7 @@ static void sort_keys(pst_op *op, const pst_remove_args *args, struct removal *r
     }
     r->single = r->batch + r->n_batch;
     for (size_t i = 0; i < args->n_keys; i++) {
-        if (!is_xml(args->keys[i]) && s3_key_check(op, args->keys[i]) == PST_OK)
+        if (!is_xml(args->keys[i]) && s3_key_check(store, op, args->keys[i]) == PST_OK)
             r->single[r->n_single++] = (uint32_t)i;
     }
 }
@@ -400,7 +401,7 @@ pst_rc s3_remove(pst_backend *store, pst_op *op, const pst_remove_args *args,
     call->state = r;
     r->op = op;
     r->batch = indices;
-    sort_keys(op, args, r);
+    sort_keys(store, op, args, r);
     if (r->n_batch + r->n_single == 0)
         return PST_OK; /* each with its reason */
     if (args->n_keys == 1)

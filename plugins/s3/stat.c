@@ -212,7 +212,7 @@ pst_rc s3_stat(pst_backend *store, pst_op *op, const pst_stat_args *args, pst_at
 {
     struct s3_call *call = s3_call_of(op);
     struct s3_request *request = &call->request;
-    pst_rc rc = s3_key_check(op, args->key);
+    pst_rc rc = s3_key_check(store, op, args->key);
     if (rc != PST_OK)
         return rc;
     struct stat_state *s = s3_alloc(op, sizeof(*s));

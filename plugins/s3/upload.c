@@ -151,7 +151,7 @@ pst_rc s3_upload_open(pst_backend *store, pst_op *op, const pst_put_args *args,
 {
     struct s3_call *call = s3_call_of(op);
     struct s3_request *request = &call->request;
-    pst_rc rc = s3_key_check(op, args->key);
+    pst_rc rc = s3_key_check(store, op, args->key);
     if (rc != PST_OK)
         return rc;
     call->args = args;

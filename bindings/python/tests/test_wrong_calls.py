@@ -118,6 +118,20 @@ class Table(Case):
             (INVALID, lambda: P.delete(f"file://{self.dir}")),
         ])
 
+    def test_a_uri_without_a_bucket_is_refused_before_anything_is_sent(self):
+        """As those who are used to file:/// write it; what stands in the key's place is no bucket."""
+        S3.buckets.add("empty")
+        S3.requests.clear()
+        uri = "s3:///empty"
+        for call in (P.get, P.stat, P.exists, P.delete, P.list, P.presign, P.delete_prefix,
+                     lambda uri: P.put_bytes(uri, b""), lambda uri: P.copy(uri, URI + "2"),
+                     lambda uri: P.copy(URI, uri), lambda uri: P.open_writer(uri).finalize(),
+                     lambda uri: P.delete(uri, recursive=True)):
+            with self.assertRaisesRegex(INVALID, "bucket"):
+                call(uri)
+        self.assertEqual(S3.requests, [])
+        self.assertIn("empty", S3.buckets)
+
     def test_what_is_not_there_or_in_the_way(self):
         self.check([
             (P.NotFoundError, lambda: P.get("s3://bucket/none")),

@@ -44,6 +44,43 @@ static void test_bucket__is_deleted_when_empty(void **state)
     trial_finish(t);
 }
 
+/* s3:///name: a name in the place of a key is no bucket to be read, written or removed. */
+static void test_bucket__without_one_there_are_no_objects(void **state)
+{
+    struct trial *t = calloc(1, sizeof(*t));
+    const pst_str key = PST_STR("name");
+    const pst_stat_args stat = {.struct_size = sizeof(stat), .key = key};
+    const pst_put_args put = {.struct_size = sizeof(put), .key = key};
+    const pst_remove_args remove = {.struct_size = sizeof(remove), .keys = &key, .n_keys = 1};
+    const pst_list_args list = {.struct_size = sizeof(list)};
+    const pst_cleanup_args cleanup = {.struct_size = sizeof(cleanup)};
+    pst_attr attr = {.struct_size = sizeof(attr)};
+    pst_put_result written = {.struct_size = sizeof(written)};
+    pst_rc status = PST_OK;
+    pst_remove_result removed = {.struct_size = sizeof(removed), .status = &status};
+    pst_list_result listed = {.struct_size = sizeof(listed)};
+    pst_cleanup_result cleaned = {.struct_size = sizeof(cleaned)};
+    (void)state;
+    assert_non_null(t);
+    assert_int_equal(fake_open_bucket(&t->fake, "", NULL), PST_OK);
+    pst_backend *store = t->fake.store;
+    pst_op *op = trial_op(t);
+    assert_int_equal(fake_run(&t->op, ops_of(t)->stat(store, op, &stat, &attr)), PST_E_INVALID);
+    assert_non_null(strstr(t->op.err.message, "s3://bucket/key"));
+    op = trial_op(t);
+    assert_int_equal(fake_run(&t->op, ops_of(t)->put(store, op, &put, &written)), PST_E_INVALID);
+    op = trial_op(t);
+    assert_int_equal(fake_run(&t->op, ops_of(t)->remove(store, op, &remove, &removed)), PST_OK);
+    assert_int_equal(status, PST_E_INVALID);
+    op = trial_op(t);
+    assert_int_equal(fake_run(&t->op, ops_of(t)->list(store, op, &list, &listed)), PST_E_INVALID);
+    op = trial_op(t);
+    assert_int_equal(fake_run(&t->op, ops_of(t)->cleanup(store, op, &cleanup, &cleaned)),
+                     PST_E_INVALID);
+    assert_int_equal(t->fake.n_sent, 0);
+    trial_finish(t);
+}
+
 static void test_bucket__listing_comes_in_pages(void **state)
 {
     static const char all[] = XML
@@ -220,6 +257,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bucket__is_made_where_the_region_says),
         cmocka_unit_test(test_bucket__is_deleted_when_empty),
+        cmocka_unit_test(test_bucket__without_one_there_are_no_objects),
         cmocka_unit_test(test_bucket__listing_comes_in_pages),
         cmocka_unit_test(test_presign__makes_a_url_and_asks_nobody),
         cmocka_unit_test(test_cleanup__ends_what_is_old_by_the_clock_of_the_store),

@@ -21,7 +21,10 @@ static pst_rc find_container(const struct pst_port *port, const pst_store *from_
     *authority = pst_str_of(NULL, 0);
     if (from_store == store)
         return PST_OK;
-    if (!pst_store_is_alike(from_store, store))
+    /* A source without an authority cannot be named: to the plugin that means its own store. */
+    const int is_nameless = pst_store_authority(from_store).len == 0 &&
+                            pst_store_authority(store).len > 0;
+    if (is_nameless || !pst_store_is_alike(from_store, store))
         return pst_fail(err, PST_E_UNIMPLEMENTED,
                         "%s cannot copy from a store of another kind or with other options: read "
                         "and write instead",
