@@ -10,7 +10,7 @@ if "t" in _sys.abiflags:
     raise ImportError("penstock does not support free-threaded interpreters yet: "
                       "use a CPython with the GIL, 3.11 or later")
 
-from . import _aio, _functions, _streams
+from . import _aio, _aio_streams, _functions, _streams
 from ._penstock import (
     BadPluginError,
     BytesView,
@@ -42,6 +42,7 @@ from ._penstock import (
     stats,
 )
 from ._aio import *
+from ._aio_streams import *
 from ._functions import *
 from ._streams import *
 
@@ -75,6 +76,7 @@ __all__ = [
     "__version__",
     "stats",
     *_aio.__all__,
+    *_aio_streams.__all__,
     *_functions.__all__,
     *_streams.__all__,
 ]

@@ -10,12 +10,13 @@ pst_cancel *py_call_lend(pst_cancel *cancel)
     return previous;
 }
 
-/* On the waiting thread, which has no locks: let Python run its signal handlers. */
+/* On the waiting thread, which has no locks: let Python run its signal handlers. A handle keeps its token for
+ * calls from any thread, and on another than the main one that which was lent to the thread ends them. */
 static int look_for_signals(void *arg)
 {
     struct py_call *call = arg;
     if (PyThread_get_thread_ident() != py_module.main_thread)
-        return 0; /* a handle that another thread uses now */
+        return lent && pst_cancel_fired(lent);
     PyEval_RestoreThread(call->thread);
     call->is_interrupted = PyErr_CheckSignals() < 0;
     call->thread = PyEval_SaveThread();
