@@ -30,7 +30,7 @@ from ._penstock import (
     rename,
     stat,
 )
-from ._place import as_directory, capabilities, find, split, text_of
+from ._place import as_directory, capabilities, find, refusal, split, text_of
 
 __all__ = [
     "Entry", "Listing", "Store", "copy", "create_bucket", "create_container", "delete",
@@ -44,9 +44,12 @@ def _compile(pattern):
     if pattern is None:
         return None
     try:
-        return re.compile(pattern)
+        expression = re.compile(pattern)
     except re.error as error:
         raise ValueError(f"pattern {pattern!r}: {error}") from None
+    if not isinstance(expression.pattern, str):
+        raise TypeError("pattern must be str, not bytes")
+    return expression
 
 
 # ---- reading and writing -----------------------------------------------------------------------
@@ -59,15 +62,22 @@ def get_bytes(uri, *, timeout=None):
 
 def get_object(bucket, key, *, timeout=None):
     """Read the object of this key in an S3 bucket, as a BytesView."""
-    return get(f"s3://{bucket}/{key}", timeout=timeout)
+    if not isinstance(bucket, str):
+        raise TypeError(f"bucket must be str, not {type(bucket).__name__}")
+    if not bucket or "/" in bucket:
+        raise ValueError(f"bucket must be the name of one: {bucket!r}")
+    if not isinstance(key, (str, bytes)):
+        raise TypeError(f"key must be str or bytes, not {type(key).__name__}")
+    return get(f"s3://{bucket}/{text_of(key)}", timeout=timeout)
 
 
 def put(uri, data, *args, **kwargs):
     """Write a whole object, as put_bytes does. put(prefix, num, ...), which generates data, is
     not there yet."""
     if isinstance(data, int) and not isinstance(data, bool):
-        raise UnsupportedOperationError(
-            "put(prefix, num, ...) arrives with data generation; put(uri, data) writes bytes")
+        raise refusal(
+            "put(prefix, num, ...) arrives with data generation; put(uri, data) writes bytes",
+            text_of(uri), UnsupportedOperationError)
     return put_bytes(uri, data, *args, **kwargs)
 
 
@@ -100,7 +110,10 @@ def _rfc3339(time_ns):
 
 def list_containers(uri="s3://", *, timeout=None):
     """List the buckets of a provider: dicts with name, uri and creation_date (RFC 3339 or None)."""
-    scheme = text_of(uri).partition("://")[0]
+    base, key = split(uri)
+    if key:
+        raise refusal("what is listed are containers: the URI has a key", base + key)
+    scheme = base.partition("://")[0]
     found = []
     for entry in _penstock.iterate_containers(uri, timeout=timeout):
         name = entry.key.rstrip("/")
@@ -146,7 +159,8 @@ def _delete_all(store, timeout):
 
 def _delete_below(ops, base, key, whole_store, timeout):
     if not key and not whole_store:
-        raise InvalidArgumentError("this is a whole store: whole_store=True deletes all of it")
+        raise refusal("this is a whole store: whole_store=True deletes all of it",
+                      ops.uri if isinstance(ops, Store) else base)
     directory = as_directory(key)
     has_directories = {"empty_dirs", "container"} <= capabilities(ops, base)
     if key != directory:
@@ -204,6 +218,7 @@ def mkdir(uri, *, timeout=None):
 
 
 def _bucket_uri(name):
+    name = text_of(name)
     return name if "://" in name else f"s3://{name}/"
 
 

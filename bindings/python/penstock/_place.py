@@ -8,6 +8,13 @@ import os
 from ._penstock import InvalidArgumentError, Store
 
 
+def refusal(message, uri, kind=InvalidArgumentError):
+    """An exception of this half of the package, with the URI that it is about."""
+    error = kind(message)
+    error.uri = uri
+    return error
+
+
 def text_of(uri):
     """A URI or key as str; a path object stands for file:// and its absolute path."""
     if isinstance(uri, str):
@@ -24,7 +31,7 @@ def split(uri):
     text = text_of(uri)
     scheme, mark, rest = text.partition("://")
     if not mark:
-        raise InvalidArgumentError(f"{text!r} is no URI: it has no '://'")
+        raise refusal(f"{text!r} is no URI: it has no '://'", text)
     authority, _, key = rest.partition("/")
     return f"{scheme}://{authority}/", key
 

@@ -44,6 +44,7 @@ struct transfer {
         size_t n_running;
         pst_rc rc; /* of the first failure that is no consequence of another */
         size_t failed;
+        int is_of_target; /* it is about where the pair goes, not where it comes from */
         pst_error err;
         char etag[1104]; /* of the last object */
     } locked;
@@ -84,9 +85,10 @@ static pst_rc load_attributes(const struct pair *pair, const pst_call *call, pst
     return PST_OK;
 }
 
-/* From `reader`, whose first bytes are in `buffer`, to `writer`. Takes over `buffer`. */
+/* From `reader`, whose first bytes are in `buffer`, to `writer`. Takes over `buffer`. *is_of_target: which
+ * of the two failed. */
 static pst_rc pump(struct transfer *t, pst_reader *reader, pst_buffer *buffer, pst_writer *writer,
-                   pst_error *err)
+                   int *is_of_target, pst_error *err)
 {
     pst_rc rc = PST_OK;
 
@@ -96,8 +98,10 @@ static pst_rc pump(struct transfer *t, pst_reader *reader, pst_buffer *buffer, p
             atomic_fetch_add(&t->n_bytes, pst_buffer_size(buffer));
         pst_buffer_unref(buffer);
         buffer = NULL;
-        if (rc == PST_OK)
+        if (rc == PST_OK) {
             rc = pst_reader_next(reader, &buffer, err);
+            *is_of_target = rc == PST_OK;
+        }
     }
     pst_buffer_unref(buffer);
     return rc;
@@ -105,7 +109,7 @@ static pst_rc pump(struct transfer *t, pst_reader *reader, pst_buffer *buffer, p
 
 static pst_rc write_rest(struct transfer *t, const struct pair *pair, const pst_attr *attr,
                          pst_reader *reader, pst_buffer *first, const pst_call *call,
-                         pst_write_result *result, pst_error *err)
+                         int *is_of_target, pst_write_result *result, pst_error *err)
 {
     pst_write_options options = {.struct_size = sizeof(options), .attr = attr};
     pst_read_info info = {.struct_size = sizeof(info)};
@@ -118,20 +122,21 @@ static pst_rc write_rest(struct transfer *t, const struct pair *pair, const pst_
         options.flags = t->options->flags;
         options.if_match = t->options->if_match;
     }
+    *is_of_target = 1;
     rc = pst_writer_open(pair->to.store, pair->to.key, &options, call, &writer, err);
     if (rc != PST_OK) {
         pst_buffer_unref(first);
         return rc;
     }
-    rc = pump(t, reader, first, writer, err);
+    rc = pump(t, reader, first, writer, is_of_target, err);
     if (rc == PST_OK)
         rc = pst_writer_finalize(writer, result, err);
     pst_writer_free(writer);
     return rc;
 }
 
-static pst_rc move_one(struct transfer *t, const struct pair *pair, pst_write_result *result,
-                       pst_error *err)
+static pst_rc move_one(struct transfer *t, const struct pair *pair, int *is_of_target,
+                       pst_write_result *result, pst_error *err)
 {
     const pst_call call = {.struct_size = sizeof(call), .cancel = t->cancel};
     pst_read_options options = {.struct_size = sizeof(options)};
@@ -153,8 +158,8 @@ static pst_rc move_one(struct transfer *t, const struct pair *pair, pst_write_re
     if (rc == PST_OK && t->keeps_attributes)
         rc = load_attributes(pair, &call, options.version, &loaded, &attr, err);
     if (rc == PST_OK) {
-        rc = write_rest(t, pair, t->keeps_attributes ? &attr : NULL, reader, first, &call, result,
-                        err);
+        rc = write_rest(t, pair, t->keeps_attributes ? &attr : NULL, reader, first, &call,
+                        is_of_target, result, err);
         first = NULL;
     }
     pst_buffer_unref(first);
@@ -165,8 +170,8 @@ static pst_rc move_one(struct transfer *t, const struct pair *pair, pst_write_re
 
 /* ---- workers ------------------------------------------------------------------------------------- */
 
-static void note_end(struct transfer *t, size_t i, pst_rc rc, const pst_error *err,
-                     const pst_write_result *result)
+static void note_end(struct transfer *t, size_t i, pst_rc rc, int is_of_target,
+                     const pst_error *err, const pst_write_result *result)
 {
     pthread_mutex_lock(&t->mutex);
     if (rc == PST_OK) {
@@ -174,6 +179,7 @@ static void note_end(struct transfer *t, size_t i, pst_rc rc, const pst_error *e
     } else if (t->locked.rc == PST_OK && !pst_cancel_fired(t->cancel)) {
         t->locked.rc = rc;
         t->locked.failed = i;
+        t->locked.is_of_target = is_of_target;
         t->locked.err = *err;
         pst_cancel_fire(t->cancel);
     }
@@ -191,8 +197,9 @@ static void *run_worker(void *arg)
         size_t i = atomic_fetch_add(&t->n_started, 1);
         if (i >= t->n_pairs || pst_cancel_fired(t->cancel))
             break;
-        pst_rc rc = move_one(t, &t->pairs[i], &result, &err);
-        note_end(t, i, rc, &err, &result);
+        int is_of_target = 0;
+        pst_rc rc = move_one(t, &t->pairs[i], &is_of_target, &result, &err);
+        note_end(t, i, rc, is_of_target, &err, &result);
     }
     pthread_mutex_lock(&t->mutex);
     t->locked.n_running--;
@@ -366,10 +373,13 @@ static int run_transfer(struct transfer *t, size_t n_workers, double timeout_s, 
     }
     if (t->locked.rc == PST_OK)
         return tell_progress(t, progress);
-    if (t->locked.failed < t->n_pairs)
-        py_place_fail(&t->pairs[t->locked.failed].from, t->locked.rc, &t->locked.err);
-    else
+    if (t->locked.failed < t->n_pairs) {
+        const struct pair *pair = &t->pairs[t->locked.failed];
+        py_place_fail(t->locked.is_of_target ? &pair->to : &pair->from, t->locked.rc,
+                      &t->locked.err);
+    } else {
         py_raise(t->locked.rc, &t->locked.err, NULL);
+    }
     return -1;
 }
 

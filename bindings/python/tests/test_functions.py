@@ -88,6 +88,30 @@ class Objects(Case):
                 with self.subTest(uri=uri, call=call), self.assertRaises(kind):
                     call(uri)
 
+    def test_get_object_takes_a_name_and_a_key_and_nothing_else(self):
+        S3.objects["bucket/\u00e9"] = b"1"
+        self.assertEqual(penstock.get_object("bucket", "\u00e9".encode()), b"1")
+        S3.requests.clear()
+        for kind, bucket, key in ((TypeError, 1, "a"), (TypeError, b"bucket", "a"),
+                                  (TypeError, "bucket", 1), (TypeError, "bucket", pathlib.Path("a")),
+                                  (ValueError, "", "a"), (ValueError, "bucket/d", "a"),
+                                  (ValueError, "s3://bucket", "a"), (ValueError, "bucket", "")):
+            with self.subTest(bucket=bucket, key=key), self.assertRaises(kind):
+                penstock.get_object(bucket, key)
+        self.assertEqual(S3.requests, [])
+
+    def test_refusals_of_the_python_half_name_the_uri(self):
+        none = self.dir + "/none"
+        for uri, call in (("a/b", lambda: penstock.list("a/b")),
+                          ("s3://bucket/", lambda: penstock.delete("s3://bucket", recursive=True)),
+                          ("s3://bucket/x", lambda: penstock.download("s3://bucket/x", none)),
+                          ("s3://bucket/x", lambda: penstock.list_containers("s3://bucket/x")),
+                          ("file://" + none, lambda: penstock.upload(none, "s3://bucket/")),
+                          ("s3://bucket/x", lambda: penstock.put("s3://bucket/x", 3))):
+            with self.subTest(uri), self.assertRaises(penstock.Error) as caught:
+                call()
+            self.assertEqual(caught.exception.uri, uri)
+
     def test_copy_between_any_two(self):
         self.fill("a")
         uris = [self.base + "b", "s3://bucket/a", "s3://other/a", self.base + "c"]
@@ -163,8 +187,11 @@ class Listing(Case):
         self.assertEqual(penstock.list(self.base + "d", True, r"^a.*\.txt$"), [self.base + "d/a.txt"])
         self.assertEqual(penstock.list(self.base + "d", recursive=True, pattern=r"\.txt$"),
                          [self.base + "d/a.txt", self.base + "d/s/a.txt"])
-        with self.assertRaises(ValueError):
-            penstock.list(self.base, pattern="(")
+        S3.requests.clear()
+        for kind, pattern in ((ValueError, "("), (TypeError, b"a"), (TypeError, 1)):
+            with self.assertRaises(kind):
+                penstock.list("s3://bucket/", pattern=pattern)
+        self.assertEqual(S3.requests, [])
 
     def test_a_bucket(self):
         S3.objects.update({"bucket/a": b"", "bucket/d/b": b""})
@@ -234,6 +261,9 @@ class Containers(Case):
         S3.objects["bucket/a"] = b""
         with self.assertRaises(penstock.PreconditionError):
             penstock.delete_bucket("bucket")
+        for call in (penstock.create_bucket, penstock.delete_bucket):
+            with self.assertRaisesRegex(TypeError, "must be str"):
+                call(1)
 
 
 class Files(Case):
@@ -260,6 +290,41 @@ class Files(Case):
             penstock.upload([self.dir + "/x/a", self.dir + "/none*"], "s3://bucket/")
         self.assertEqual(S3.objects, {})
 
+    def test_upload_follows_links_to_directories_but_never_in_a_circle(self):
+        self.make("tree/a", "other/s/b")
+        os.symlink(self.dir + "/other", self.dir + "/tree/link")
+        self.assertEqual(penstock.upload(self.dir + "/tree", "s3://bucket/"), 2)
+        self.assertEqual(sorted(S3.objects), ["bucket/tree/a", "bucket/tree/link/s/b"])
+        os.symlink("..", self.dir + "/other/s/up")
+        S3.requests.clear()
+        with self.assertRaisesRegex(penstock.InvalidArgumentError, "other/s/up|link/s/up"):
+            penstock.upload(self.dir + "/tree", "s3://bucket/")
+        self.assertEqual(S3.requests, [])
+
+    def test_upload_of_a_directory_that_cannot_be_read_fails(self):
+        """Here one whose name is longer than the system takes; root may read all others."""
+        at = os.open(self.dir, os.O_RDONLY)
+        for _ in range(25):
+            os.mkdir("d" * 200, dir_fd=at)
+            below = os.open("d" * 200, os.O_RDONLY, dir_fd=at)
+            os.close(at)
+            at = below
+        os.close(os.open("leaf", os.O_CREAT | os.O_WRONLY, dir_fd=at))
+        os.close(at)
+        with self.assertRaises(OSError):
+            penstock.upload(self.dir + "/" + "d" * 200, "s3://bucket/")
+        self.assertEqual(S3.objects, {})
+
+    def test_failure_of_the_target_names_the_target(self):
+        self.make("a")
+        with self.assertRaises(penstock.NotFoundError) as caught:
+            penstock.upload(self.dir + "/a", "s3://missing/d")
+        self.assertEqual(caught.exception.uri, "s3://missing/d/a")
+        os.symlink("none", self.dir + "/dangling")
+        with self.assertRaises(penstock.NotFoundError) as caught:
+            penstock.upload(self.dir + "/dangling", "s3://bucket/")
+        self.assertEqual(caught.exception.uri, f"file://{self.dir}/dangling")
+
     def test_upload_can_make_the_bucket(self):
         self.make("a")
         penstock.upload(self.dir + "/a", "s3://made/", create_bucket=True)
@@ -284,6 +349,22 @@ class Files(Case):
             penstock.download("s3://bucket/none", self.dir + "/none")
         self.assertFalse(os.path.exists(self.dir + "/none"))
 
+    def test_download_makes_directories_of_their_markers(self):
+        """Empty objects "d/", as consoles and other tools leave them."""
+        S3.objects.update({f"bucket/{key}": b"" for key in ("d/", "d/empty/", "d/s/", "d/s/a")})
+        self.assertEqual(penstock.download("s3://bucket/d", self.dir + "/out"), 1)
+        self.assertEqual(self.files(self.dir + "/out"), ["s/a"])
+        self.assertEqual(os.listdir(self.dir + "/out/empty"), [])
+        self.assertEqual(penstock.download("s3://bucket/d", self.dir + "/out"), 1)
+        self.assertEqual(penstock.download("s3://bucket/d/empty/", self.dir + "/none"), 0)
+        self.assertEqual(os.listdir(self.dir + "/none"), [])
+        for key, data in (("d/full/", b"1"), ("d/../", b""), ("d//", b""), ("d/s/a/", b"")):
+            S3.objects["bucket/" + key] = data
+            with self.subTest(key), self.assertRaises(penstock.InvalidArgumentError):
+                penstock.download("s3://bucket/d", self.dir + "/bad")
+            del S3.objects["bucket/" + key]
+        self.assertFalse(os.path.exists(self.dir + "/bad"))
+
     def test_download_never_leaves_its_directory(self):
         for keys in (["../out"], ["a/../../out"], ["a//b"], ["./a"], ["a", "a/b"]):
             S3.objects.clear()
@@ -297,10 +378,11 @@ class Files(Case):
         self.addCleanup(shutil.rmtree, outside)
         os.mkdir(self.dir + "/out")
         os.symlink(outside, self.dir + "/out/link")
-        S3.objects["bucket/d/link/a"] = b"1"
-        with self.assertRaises(penstock.Error):
-            penstock.download("s3://bucket/d/", self.dir + "/out")
-        self.assertEqual(os.listdir(outside), [])
+        for key in ("bucket/d/link/a", "bucket/d/link/marker/"):
+            S3.objects = {key: b"" if key.endswith("/") else b"1"}
+            with self.subTest(key), self.assertRaises(penstock.Error):
+                penstock.download("s3://bucket/d/", self.dir + "/out")
+            self.assertEqual(os.listdir(outside), [])
 
     def test_progress_true_shows_a_bar_where_there_is_tqdm(self):
         self.make("x/a", "x/b")
