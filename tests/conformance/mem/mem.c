@@ -40,6 +40,7 @@ static void mem_info(pst_backend *b, pst_backend_info *info)
     info->note = "";
     if (PST_HAS(pst_backend_info, info, want_sums))
         info->want_sums = 1u << PST_SUM_CRC32C;
+    l->part_max = b->part_max;
     l->list_page_max = limits.list_page_max;
     l->inflight_max = limits.inflight_max;
     l->key_max = limits.key_max;
@@ -119,6 +120,7 @@ static pst_rc mem_store_open(const pst_host *host, const pst_open_args *a, pst_b
     (void)pthread_mutex_init(&b->mutex, NULL);
     (void)pthread_cond_init(&b->cond, NULL);
     b->n_kept = (unsigned)read_number(a, PST_STR("versions"));
+    b->part_max = read_number(a, PST_STR("part_max"));
     (void)pthread_mutex_lock(&mem_process.mutex);
     b->bucket = open_bucket_locked(a, b->n_kept);
     (void)pthread_mutex_unlock(&mem_process.mutex);
@@ -186,6 +188,11 @@ static const pst_option options[] = {
      .name = "versions",
      .fallback = "3",
      .doc = "old versions of each key that are kept"},
+    {.type = PST_OPT_INT,
+     .max = INT32_MAX,
+     .name = "part_max",
+     .fallback = "0",
+     .doc = "bytes that one request may bring, 0 for any number"},
     {.type = PST_OPT_BOOL,
      .name = "missing",
      .fallback = "false",

@@ -99,7 +99,8 @@ struct job { /* in the operation's scratch */
 struct pst_backend {
     const pst_host *host;
     struct bucket *bucket;
-    unsigned n_kept; /* old versions of a key */
+    unsigned n_kept;   /* old versions of a key */
+    uint64_t part_max; /* bytes of one request; 0: any number */
     pthread_t threads[N_THREADS];
     unsigned n_threads;
     pthread_mutex_t mutex;

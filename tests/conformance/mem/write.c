@@ -86,6 +86,8 @@ static pst_rc do_put(void *object, pst_op *op, const void *args, void *result)
         rc = mem_check_attr(op, a->key, a->attr);
     if (rc != PST_OK)
         return rc;
+    if (b->part_max > 0 && mem_iov_bytes(a->src, a->n_src) > b->part_max)
+        return mem_fail(op, PST_E_INVALID, a->key, "more than one request may bring");
     struct object *o = mem_object_new(a->key, mem_iov_bytes(a->src, a->n_src), a->attr);
     if (!o)
         return mem_fail(op, PST_E_NO_MEMORY, a->key, "out of memory");
