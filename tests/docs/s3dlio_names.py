@@ -12,7 +12,7 @@ import re
 import sys
 
 CAPABILITIES = {"benchmarks", "data generation", "checkpoints", "data loading", "formats", "op-log",
-                "replicas", "Google Cloud Storage"}
+                "Google Cloud Storage"}
 
 
 def read(*parts):

@@ -10,7 +10,7 @@ if "t" in _sys.abiflags:
     raise ImportError("penstock does not support free-threaded interpreters yet: "
                       "use a CPython with the GIL, 3.11 or later")
 
-from . import _aio, _aio_streams, _functions, _streams
+from . import _aio, _aio_streams, _endpoints, _functions, _streams
 from ._penstock import (
     BadPluginError,
     BytesView,
@@ -43,6 +43,7 @@ from ._penstock import (
 )
 from ._aio import *
 from ._aio_streams import *
+from ._endpoints import *
 from ._functions import *
 from ._streams import *
 
@@ -77,6 +78,7 @@ __all__ = [
     "stats",
     *_aio.__all__,
     *_aio_streams.__all__,
+    *_endpoints.__all__,
     *_functions.__all__,
     *_streams.__all__,
 ]

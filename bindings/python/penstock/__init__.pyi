@@ -15,6 +15,7 @@ _Uri: TypeAlias = str | bytes | os.PathLike[str]
 _Key: TypeAlias = str | bytes
 _Value: TypeAlias = str | bytes | int | bool | None
 _Progress: TypeAlias = Callable[[int, int], object]
+_Credentials: TypeAlias = Mapping[str, _Value] | Callable[[str], Mapping[str, Any]]
 
 class _Stat(TypedDict):
     size: int
@@ -499,7 +500,7 @@ class Store:
         uri: _Uri,
         options: Mapping[str, _Value] | None = None,
         *,
-        credentials: Mapping[str, _Value] | Callable[[str], Mapping[str, Any]] | None = None,
+        credentials: _Credentials | None = None,
     ) -> Self: ...
     @property
     def uri(self) -> str: ...
@@ -1043,3 +1044,117 @@ class AsyncWriter:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+# ---- several endpoints ---------------------------------------------------------------------
+
+class _Figures(TypedDict):
+    total_requests: int
+    bytes_read: int
+    bytes_written: int
+    error_count: int
+    active_requests: int
+
+class _EndpointFigures(_Figures):
+    uri: str
+
+class MultiEndpointStore:
+    def __init__(
+        self,
+        uris: Iterable[_Uri],
+        strategy: str | None = None,
+        *,
+        options: Mapping[str, _Value] | None = None,
+        credentials: _Credentials | None = None,
+        tls: bool = False,
+    ) -> None: ...
+    async def get(self, uri: _Uri, *, timeout: float | None = None, **options: Any) -> BytesView: ...
+    async def get_range(
+        self,
+        uri: _Uri,
+        offset: int,
+        length: int | None = None,
+        *,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> BytesView: ...
+    async def put(
+        self,
+        uri: _Uri,
+        data: Buffer,
+        *,
+        borrow: bool = True,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> str | None: ...
+    async def list(
+        self, prefix: _Uri = "", recursive: bool = False, *, timeout: float | None = None
+    ) -> builtins.list[str]: ...
+    async def delete(self, uri: _Uri, *, timeout: float | None = None, **options: Any) -> None: ...
+    async def get_from_endpoint(
+        self, index: int, path: _Uri, *, timeout: float | None = None, **options: Any
+    ) -> BytesView: ...
+    async def put_to_endpoint(
+        self,
+        index: int,
+        path: _Uri,
+        data: Buffer,
+        *,
+        borrow: bool = True,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> str | None: ...
+    async def delete_from_endpoint(
+        self, index: int, path: _Uri, *, timeout: float | None = None, **options: Any
+    ) -> None: ...
+    async def put_all_endpoints(
+        self,
+        path: _Uri,
+        data: Buffer,
+        *,
+        borrow: bool = True,
+        return_exceptions: bool = False,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> builtins.list[Error | None] | None: ...
+    async def delete_all_endpoints(
+        self, path: _Uri, *, return_exceptions: bool = False, timeout: float | None = None
+    ) -> builtins.list[Error | None] | None: ...
+    async def list_all_endpoints(
+        self, prefix: _Uri = "", recursive: bool = False, *, timeout: float | None = None
+    ) -> builtins.list[str]: ...
+    def endpoint_count(self) -> int: ...
+    def strategy(self) -> str: ...
+    def get_endpoint_stats(self) -> builtins.list[_EndpointFigures]: ...
+    def get_total_stats(self) -> _Figures: ...
+
+def create_multi_endpoint_store(
+    uris: Iterable[_Uri],
+    strategy: str | None = None,
+    *,
+    options: Mapping[str, _Value] | None = None,
+    credentials: _Credentials | None = None,
+    tls: bool = False,
+) -> MultiEndpointStore: ...
+def create_multi_endpoint_store_from_template(
+    uri_template: _Uri,
+    strategy: str | None = None,
+    *,
+    options: Mapping[str, _Value] | None = None,
+    credentials: _Credentials | None = None,
+    tls: bool = False,
+) -> MultiEndpointStore: ...
+def create_multi_endpoint_store_from_file(
+    file_path: _Path,
+    strategy: str | None = None,
+    *,
+    options: Mapping[str, _Value] | None = None,
+    credentials: _Credentials | None = None,
+    tls: bool = False,
+) -> MultiEndpointStore: ...
+def create_multi_endpoint_store_from_env(
+    strategy: str | None = None,
+    *,
+    options: Mapping[str, _Value] | None = None,
+    credentials: _Credentials | None = None,
+    tls: bool = False,
+) -> MultiEndpointStore: ...

@@ -5,7 +5,8 @@
         store = penstock.Store("s3://bucket/", s3.options())
 
 It checks no signature. `s3.requests` has a line of method and path for each request, `s3.keys` the access
-key of each; `s3.hang` makes the server accept requests and never answer.
+key of each; `s3.hang` makes the server accept requests and never answer, `s3.is_cutting` makes it cut the
+connection of each instead of answering, as one that is closed does.
 """
 import hashlib
 import http.server
@@ -24,6 +25,7 @@ class FakeS3:
         self.keys = []
         self.hang = threading.Event()
         self.is_hanging = False
+        self.is_cutting = False
         self.waiting = threading.Semaphore(0)  # released once by each request that hangs
         fake = self
 
@@ -44,6 +46,7 @@ class FakeS3:
                 "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "secret"}
 
     def close(self):
+        self.is_cutting = True
         self.hang.set()
         self._server.shutdown()
         self._server.server_close()
@@ -91,9 +94,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         credential = (self.headers.get("Authorization") or "").partition("Credential=")[2]
         self.s3.requests.append(f"{self.command} {self.path}")
         self.s3.keys.append(credential.partition("/")[0])
+        is_cut = self.s3.is_cutting
         if self.s3.is_hanging:
             self.s3.waiting.release()
             self.s3.hang.wait()
+            is_cut = True
+        if is_cut:
             self.close_connection = True
             return None
         return bucket, key

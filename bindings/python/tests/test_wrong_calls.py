@@ -1,4 +1,5 @@
 """Wrong calls: each gives the exception that is documented, and the process goes on."""
+import asyncio
 import os
 import shutil
 import tempfile
@@ -131,6 +132,37 @@ class Table(Case):
                 call(uri)
         self.assertEqual(S3.requests, [])
         self.assertIn("empty", S3.buckets)
+
+    def test_several_endpoints(self):
+        store = P.create_multi_endpoint_store([f"file://{self.dir}", "file:///nowhere"])
+
+        def run(method, *arguments, **keywords):
+            return asyncio.run(method(*arguments, **keywords))
+
+        self.check([
+            (TYPE, lambda: P.create_multi_endpoint_store()),
+            (TYPE, lambda: P.create_multi_endpoint_store(URI)),
+            (TYPE, lambda: P.create_multi_endpoint_store([1])),
+            (TYPE, lambda: P.create_multi_endpoint_store([URI], options=["region"])),
+            (INVALID, lambda: P.create_multi_endpoint_store([])),
+            (INVALID, lambda: P.create_multi_endpoint_store([f"s3://b{i}" for i in range(33)])),
+            (INVALID, lambda: P.create_multi_endpoint_store([URI, self.file])),
+            (INVALID, lambda: P.create_multi_endpoint_store([URI, URI])),
+            (INVALID, lambda: P.create_multi_endpoint_store([URI], "random")),
+            (INVALID, lambda: P.create_multi_endpoint_store([URI], options={"regoin": "x"})),
+            (INVALID, lambda: P.create_multi_endpoint_store_from_template("s3://b{1..3}")),
+            (INVALID, lambda: P.create_multi_endpoint_store_from_template("s3://b{1...33}")),
+            (INVALID, lambda: P.create_multi_endpoint_store_from_env()),
+            (INVALID, lambda: run(store.get, URI)),
+            (INVALID, lambda: run(store.get_from_endpoint, 2, "a")),
+            (P.NotFoundError, lambda: run(store.get, "none")),
+            (TYPE, lambda: run(store.get, 1)),
+            (TYPE, lambda: run(store.put, "a", "text")),
+            (TYPE, lambda: run(store.put_all_endpoints, "a", "text")),
+            (TYPE, lambda: run(store.get_from_endpoint, "0", "a")),
+            (VALUE, lambda: run(store.get_range, "a", -1)),
+            (VALUE, lambda: run(store.get, "a", timeout=0)),
+        ])
 
     def test_what_is_not_there_or_in_the_way(self):
         self.check([
