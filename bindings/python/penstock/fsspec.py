@@ -5,9 +5,11 @@
 
 fsspec's `storage_options` are the options of the store. Nothing is cached: what is listed is there. A
 file that is written appears when it is closed, and does not when an exception ends its `with` block,
-or when it is dropped unfinished.
+or when it is dropped unfinished. That holds for what `open` of a file system gives; the `with` of
+`fsspec.open` itself closes what it opened, whatever happened.
 """
 import datetime
+import io
 import os
 import re
 import threading
@@ -18,6 +20,9 @@ from fsspec.utils import stringify_path
 
 import penstock
 from penstock._penstock import transfer
+
+if not hasattr(AbstractFileSystem, "to_dict"):  # its to_json would tell secrets
+    raise ImportError("penstock.fsspec needs fsspec 2024.6.1 or later")
 
 __all__ = ["PenstockFile", "PenstockFileSystem", "PenstockLocalFileSystem",
            "PenstockDirectFileSystem", "PenstockS3FileSystem"]
@@ -138,7 +143,8 @@ class PenstockFileSystem(AbstractFileSystem):
         authority = self._strip_protocol(path).partition("/")[0]
         prefix = key + "/" if key else ""
         for entry in store.list(prefix, recursive=recursive):
-            if entry.key != prefix:  # the marker that some tools leave for a directory
+            is_marker = entry.kind == "object" and entry.key.endswith("/") and not entry.size
+            if not is_marker:  # which some tools leave for a directory
                 yield self._entry_info(authority, entry)
 
     def _is_directory(self, path):
@@ -203,6 +209,14 @@ class PenstockFileSystem(AbstractFileSystem):
         return store.presign(key, expires_s=expiration)
 
     # ---- reading
+
+    def open(self, path, mode="rb", block_size=None, cache_options=None, compression=None,
+             **kwargs):
+        if "b" in mode or "r" in mode or compression:
+            return super().open(path, mode, block_size, cache_options, compression, **kwargs)
+        text = {name: kwargs.pop(name) for name in ("encoding", "errors", "newline")
+                if name in kwargs}
+        return _TextWriter(self.open(path, mode.replace("t", "") + "b", block_size, **kwargs), **text)
 
     def _open(self, path, mode="rb", block_size=None, autocommit=True, cache_options=None,
               **kwargs):
@@ -309,7 +323,9 @@ class PenstockFileSystem(AbstractFileSystem):
         paths = self.expand_path(path, recursive=recursive, maxdepth=maxdepth)
         if self.scheme not in _LOCAL:
             for store, pairs in self._by_store(paths).items():
-                store.delete_many([key for _, key in pairs if key])
+                keys = [key for _, key in pairs if key]
+                markers = [key + "/" for key in keys] if recursive else []
+                store.delete_many(keys + markers)
             return
         for one in reversed(paths):
             if self.info(one)["type"] != "directory":
@@ -344,21 +360,35 @@ class PenstockFileSystem(AbstractFileSystem):
 
 
 class PenstockFile(AbstractBufferedFile):
-    """A file of a PenstockFileSystem: reads through a cache of fsspec's, writes into parts."""
+    """A file of a PenstockFileSystem: reads one version through a cache of fsspec's, writes parts."""
+
+    _writer = None
 
     def __init__(self, fs, path, mode="rb", block_size="default", autocommit=True, **kwargs):
         if mode not in ("rb", "wb", "xb"):
             raise NotImplementedError(f"{mode}: objects are read (rb) or written whole (wb, xb)")
-        self._writer = None
         super().__init__(fs, path, mode, block_size, autocommit, **kwargs)
         self._store, self._key = fs._locate(path)
+        self._if_match = self._strong_etag() if mode == "rb" else None
         if mode == "xb" and self._store.exists(self._key):
             raise FileExistsError(path)  # early; publishing it asks the store once more
         if mode != "rb":
             self._writer = self._store.open_writer(self._key, create_only=mode == "xb")
 
+    def _strong_etag(self):
+        """The etag that all reads ask for, where the store can be asked so."""
+        is_strong = self.details.get("etag_strength") == "strong"
+        can_ask = "read_if_match" in self._store.describe()["capabilities"]
+        return self.details["ETag"] if is_strong and can_ask else None
+
     def _fetch_range(self, start, end):
-        return self._store.get_range(self._key, start, end - start).to_bytes()
+        try:
+            return self._store.get_range(self._key, start, end - start,
+                                         if_match=self._if_match).to_bytes()
+        except penstock.PreconditionError as error:
+            changed = penstock.ChangedError(str(error))
+            changed.uri = error.uri
+            raise changed from error
 
     def write(self, data):
         if not self.writable():
@@ -406,6 +436,21 @@ class PenstockFile(AbstractBufferedFile):
             self.closed = True
         elif not self.closed:
             self.discard()
+
+
+class _TextWriter(io.TextIOWrapper):
+    """Text into a PenstockFile, dropped where its bytes would be."""
+
+    def __exit__(self, kind, value, trace):
+        if kind is not None:
+            self.buffer.discard()
+        super().__exit__(kind, value, trace)
+
+    def __del__(self):
+        try:
+            self.buffer.__del__()
+        except ValueError:
+            pass  # detached: another's
 
 
 class PenstockLocalFileSystem(PenstockFileSystem):

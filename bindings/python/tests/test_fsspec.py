@@ -1,4 +1,6 @@
 """penstock.fsspec as fsspec's users meet it, and fsspec's own suite where there is pytest."""
+import contextlib
+import gc
 import importlib.util
 import os
 import pickle
@@ -6,6 +8,7 @@ import shutil
 import sys
 import tempfile
 import unittest
+import unittest.mock
 
 if importlib.util.find_spec("fsspec") is None:
     print("fsspec is not installed")
@@ -13,8 +16,18 @@ if importlib.util.find_spec("fsspec") is None:
 
 import fsspec
 
+import fake_s3
 import penstock
 from penstock.fsspec import PenstockFileSystem, PenstockLocalFileSystem, PenstockS3FileSystem
+
+
+@contextlib.contextmanager
+def warnings_of_the_interpreter():
+    """What it would print of exceptions that nobody can catch."""
+    heard = []
+    with unittest.mock.patch("sys.unraisablehook", heard.append):
+        yield heard
+        gc.collect()
 
 
 class Local(unittest.TestCase):
@@ -114,6 +127,33 @@ class LocalFiles(Local):
         with self.fs.open(self.path("t"), "r") as f:
             self.assertEqual(list(f), ["one\n", "two\n"])
 
+    def test_text_that_an_exception_or_nobody_ends_leaves_nothing(self):
+        with self.assertRaises(KeyError):
+            with self.fs.open(self.path("t"), "w") as f:
+                f.write("one\n")
+                raise KeyError
+        f = self.fs.open(self.path("t"), "w", encoding="utf-16")
+        f.write("one\n")
+        del f
+        self.assertEqual(os.listdir(self.root), [])
+
+    def test_modes_that_there_are_not_are_refused_and_that_is_all(self):
+        path = self.make("a")
+        with warnings_of_the_interpreter() as heard:
+            for mode in ("ab", "r+b"):
+                with self.assertRaises(NotImplementedError):
+                    self.fs.open(path, mode)
+        self.assertEqual(heard, [])
+
+    def test_an_open_file_is_of_one_version(self):
+        path = self.make("a", b"1" * 4_000_000)
+        with self.fs.open(path, block_size=1000, cache_type="none") as f:
+            self.assertEqual(f.read(2), b"11")
+            penstock.put_bytes("file://" + path, b"2" * 4_000_000)
+            with self.assertRaises(penstock.ChangedError) as caught:
+                f.read(2)
+            self.assertEqual(caught.exception.uri, "file://" + path)
+
     def test_ls_info_find_walk(self):
         for name in ("d/a", "d/b", "d/e/c", "f"):
             self.make(name)
@@ -196,6 +236,25 @@ class LocalFiles(Local):
         for text in (pickle.dumps(fs), fs.to_json().encode(), repr(fs).encode()):
             self.assertNotIn(b"hidden", text)
         self.assertEqual(pickle.loads(pickle.dumps(fs)).storage_options["access_key_id"], "known")
+
+
+class Objects(unittest.TestCase):
+    """What only stores without directories have."""
+
+    def setUp(self):
+        self.s3 = self.enterContext(fake_s3.FakeS3())
+        self.fs = PenstockS3FileSystem(**self.s3.options(), skip_instance_cache=True)
+
+    def test_markers_are_directories(self):
+        """Empty objects "d/", as consoles and other tools leave them."""
+        self.s3.objects.update({f"bucket/{key}": b"" for key in ("d/", "d/a", "d/m/", "d/s/", "e")})
+        self.assertEqual(self.fs.find("bucket/d"), ["bucket/d/a"])
+        self.assertEqual(self.fs.ls("bucket/d", detail=False),
+                         ["bucket/d/a", "bucket/d/m", "bucket/d/s"])
+        self.assertTrue(self.fs.isdir("bucket/d/m"))
+        self.fs.rm("bucket/d", recursive=True)
+        self.assertEqual(set(self.s3.objects), {"bucket/e"})
+        self.assertFalse(self.fs.exists("bucket/d"))
 
 
 def has(*names):
