@@ -287,6 +287,8 @@ class MultiEndpointStore:
                     for note in notes:
                         error.add_note(note)
                     raise
+                if not isinstance(error, UnavailableError):  # those are told when it is left out
+                    _log.warning("endpoint %s failed, asking another: %s", endpoint.uri, error)
                 notes.append(f"before it endpoint {endpoint.uri}: {error}")
 
     async def _ask_all(self, call, timeout, n_written=0):

@@ -400,6 +400,23 @@ class Servers(Directories):
         self.assertIn(uris[0], caught.exception.__notes__[0])
         self.assertEqual(self.figures("error_count"), [1, 1])
 
+    async def test_a_replica_that_is_broken_is_not_believed(self):
+        read = penstock.Store.get_async
+        broken = self.store._endpoints[0].store
+        for kind in (penstock.StoreIOError, penstock.DataLossError):
+            async def get(store, key, *, timeout):
+                if store is broken:
+                    raise kind("broken")
+                return await read(store, key, timeout=timeout)
+
+            before = self.figures("total_requests")
+            with mock.patch.object(penstock.Store, "get_async", get), \
+                    self.assertLogs("penstock", "WARNING") as logs:
+                for _ in range(4):
+                    self.assertEqual(await self.store.get("a"), b"0123456789")
+            self.assertEqual(len(logs.output), 2)  # of one object perhaps: it is not left out
+            self.assertEqual(self.figures("total_requests"), [before[0] + 2, before[1] + 4])
+
     async def test_an_answer_is_no_reason_to_ask_another(self):
         del self.s3[0].objects["bucket/a"]
         with self.assertRaises(penstock.NotFoundError):
