@@ -10,6 +10,11 @@ class Verdict:
         self.lines.append(text)
         self.good = False
 
+    def tell_end(self, side):
+        """A side that stopped after some rounds, which a peer may."""
+        self.lines.append(f"{side.name} ended in round {len(side.runs) + 1}: {side.problem}")
+        self.good = self.good and side.name in PEERS
+
     def tell(self, what, value, limit=None, at_most=True):
         """A figure, and whether it meets its target, where it has one."""
         if limit is None:
@@ -61,6 +66,9 @@ def judge(row, sides):
     ours = ran.get(row.judged)
     if ours is None:
         return ["Penstock did not finish"], False
+    for side in ran.values():
+        if side.problem:
+            verdict.tell_end(side)
     peers = [side for name, side in ran.items() if name in PEERS]
     if peers:
         against_peers(verdict, row, ours, peers)

@@ -15,12 +15,14 @@ import shutil
 import statistics
 import subprocess
 import sys
+import threading
 
 import rows
 from judge import judge, table
 from rows import C, MIB
 
 SLOW, SLOW_ROUNDS = 5, 3
+LIMIT_S = 180  # for one line of work; the slowest takes 16
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -40,9 +42,15 @@ class Side:
             self.problem = first or "does not start"
 
     def ask(self, line):
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-        return self.process.stdout.readline().split()
+        """Its answer, or nothing: a side that hangs is ended, and the others go on."""
+        timer = threading.Timer(LIMIT_S, self.process.kill)
+        timer.start()
+        try:
+            self.process.stdin.write(line + "\n")
+            self.process.stdin.flush()
+            return self.process.stdout.readline().split()
+        finally:
+            timer.cancel()
 
     def once(self, line):
         """The figures of one run, or None with `problem` set."""
@@ -68,8 +76,15 @@ class Side:
                               "paused_cpu": first["cpu"]})
 
     def stop(self):
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass  # it has ended, and `problem` says so
+        try:
+            self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            print(f"race: {self.name} does not end by itself", file=sys.stderr)
+            self.process.kill()
 
     def median(self, key):
         return statistics.median(run[key] for run in self.runs)
