@@ -12,7 +12,7 @@ class Verdict:
 
     def tell_end(self, side):
         """A side that stopped after some rounds, which a peer may."""
-        self.lines.append(f"{side.name} ended in round {len(side.runs) + 1}: {side.problem}")
+        self.lines.append(f"{side.name} stopped in round {len(side.runs) + 1}: {side.problem}")
         self.good = self.good and side.name in PEERS
 
     def tell(self, what, value, limit=None, at_most=True):
