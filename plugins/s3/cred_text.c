@@ -65,6 +65,8 @@ pst_rc s3_secrets_set(const pst_host *host, const char *what, pst_str access_key
         bad = "secret access key";
     else if (has_token && !is_printable(session_token))
         bad = "session token";
+    if (access_key.len == 0 || secret_key.len == 0)
+        return s3_fail(err, PST_E_INVALID, "%s: there is no %s", what, bad);
     if (bad)
         return s3_fail(err, PST_E_INVALID, "%s: the %s is not one word of visible ASCII", what,
                        bad);

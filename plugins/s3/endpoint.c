@@ -43,9 +43,14 @@ struct s3_endpoints {
 
 /* ---- the list --------------------------------------------------------------------------------- */
 
+/* What stands before an '@' may be a password. */
 static pst_rc refuse(pst_error *err, pst_str url, const char *is)
 {
-    return s3_fail(err, PST_E_INVALID, "option endpoint: '%.*s' %s", (int)url.len, url.ptr, is);
+    const char *at = url.len > 0 ? memrchr(url.ptr, '@', url.len) : NULL;
+    const size_t n_hidden = at ? (size_t)(at - url.ptr) : 0;
+
+    return s3_fail(err, PST_E_INVALID, "option endpoint: '%s%.*s' %s", at ? "..." : "",
+                   (int)(url.len - n_hidden), url.ptr + n_hidden, is);
 }
 
 static int has_bad_byte(pst_str host)

@@ -10,8 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-/* "uri must be str, not int": `wanted` says what it must be. Returns -1. */
-static int raise_type(const char *what, const char *wanted, PyObject *value)
+int py_type_raise(const char *what, const char *wanted, PyObject *value)
 {
     PyObject *name = PyType_GetName(Py_TYPE(value));
 
@@ -61,7 +60,7 @@ int py_text_take(PyObject *value, const char *what, struct py_text *out)
         return take_str(value, out);
     if (PyBytes_Check(value))
         return take_bytes(Py_NewRef(value), out);
-    return raise_type(what, "str or bytes", value);
+    return py_type_raise(what, "str or bytes", value);
 }
 
 void py_text_clear(struct py_text *text)
@@ -115,7 +114,7 @@ int py_uri_take(PyObject *value, struct py_text *out)
     PyObject *fspath = PyObject_GetAttrString((PyObject *)Py_TYPE(value), "__fspath__");
     if (!fspath) {
         PyErr_Clear();
-        return raise_type("uri", "str, bytes or os.PathLike", value);
+        return py_type_raise("uri", "str, bytes or os.PathLike", value);
     }
     Py_DECREF(fspath);
     return take_path(value, out);
@@ -192,7 +191,7 @@ int py_kv_take(PyObject *dict, const char *what, struct py_kv *out)
     if (!dict || dict == Py_None)
         return 0;
     if (!PyDict_Check(dict))
-        return raise_type(what, "a dict", dict);
+        return py_type_raise(what, "a dict", dict);
     const size_t room = (size_t)PyDict_Size(dict);
     if (room == 0)
         return 0;
@@ -236,7 +235,7 @@ int py_u64_take(PyObject *value, const char *what, uint64_t if_none, uint64_t *o
     if (!value || value == Py_None)
         return 0;
     if (!PyIndex_Check(value))
-        return raise_type(what, "an int", value);
+        return py_type_raise(what, "an int", value);
     PyObject *number = PyNumber_Index(value);
     PyObject *zero = PyLong_FromLong(0);
     int is_negative = number && zero ? PyObject_RichCompareBool(number, zero, Py_LT) : -1;
@@ -268,7 +267,7 @@ int py_timeout_take(PyObject *value, double *out)
     if (PyErr_Occurred()) {
         if (PyErr_ExceptionMatches(PyExc_TypeError)) {
             PyErr_Clear();
-            raise_type("timeout", "a number of seconds or None", value);
+            py_type_raise("timeout", "a number of seconds or None", value);
         }
         return -1;
     }
@@ -296,14 +295,14 @@ static int raise_not_contiguous(const char *what)
 int py_bytes_take(PyObject *value, Py_buffer *out)
 {
     if (!PyObject_CheckBuffer(value))
-        return raise_type("data", "bytes or another object with a buffer", value);
+        return py_type_raise("data", "bytes or another object with a buffer", value);
     return PyObject_GetBuffer(value, out, PyBUF_SIMPLE) < 0 ? raise_not_contiguous("data") : 0;
 }
 
 int py_writable_take(PyObject *value, Py_buffer *out)
 {
     if (!PyObject_CheckBuffer(value))
-        return raise_type("buffer", "bytearray or another object with a writable buffer", value);
+        return py_type_raise("buffer", "bytearray or another object with a writable buffer", value);
     if (PyObject_GetBuffer(value, out, PyBUF_WRITABLE) == 0)
         return 0;
     if (!PyErr_ExceptionMatches(PyExc_BufferError))
@@ -313,7 +312,7 @@ int py_writable_take(PyObject *value, Py_buffer *out)
     if (PyObject_GetBuffer(value, out, PyBUF_SIMPLE) < 0)
         return raise_not_contiguous("buffer");
     PyBuffer_Release(out);
-    return raise_type("buffer", "writable", value);
+    return py_type_raise("buffer", "writable", value);
 }
 
 /* ---- attributes -------------------------------------------------------------------------------- */

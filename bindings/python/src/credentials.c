@@ -63,8 +63,11 @@ static int add_expiry(pst_credentials_answer *answer, PyObject *value)
         return -1;
     unix_s = PyFloat_AsDouble(seconds);
     Py_DECREF(seconds);
-    if (unix_s == -1.0 && PyErr_Occurred())
+    if (unix_s == -1.0 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError))
+            py_type_raise("expires", "seconds since 1970 or a datetime", value);
         return -1;
+    }
     if (!(unix_s >= 0 && unix_s < 9e9)) {
         PyErr_SetString(PyExc_ValueError, "expires is no time: seconds since 1970, or a datetime");
         return -1;
@@ -102,8 +105,12 @@ static int add_credential(pst_credentials_answer *answer, PyObject *key, PyObjec
 
 static int add_credentials(pst_credentials_answer *answer, PyObject *mapping)
 {
-    PyObject *items = PyMapping_Items(mapping);
+    int is_mapping = PyObject_HasAttrString(mapping, "items");
+    PyObject *items = is_mapping ? PyMapping_Items(mapping) : NULL;
     int result = items ? 0 : -1;
+
+    if (!is_mapping)
+        py_type_raise("what credentials returns", "a dict", mapping);
 
     for (Py_ssize_t i = 0; items && result == 0 && i < PyList_Size(items); i++) {
         PyObject *pair = PyList_GetItem(items, i);

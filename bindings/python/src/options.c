@@ -1,7 +1,7 @@
 /* options.c - which options of a Store may be shown and pickled.
  *
  * A plugin's manifest says which of its options are secrets. Where there is no manifest to read, as for a
- * plugin that is linked in, every option counts as one. */
+ * plugin that is linked in, every option counts as one. So does a URL with a password, whatever the option. */
 #include "store.h"
 
 #include <string.h>
@@ -102,6 +102,40 @@ static PyObject *find_public_names(const char *id)
     return names;
 }
 
+static const char *find_any(const char *begin, const char *end, const char *set)
+{
+    while (begin < end && !strchr(set, *begin))
+        begin++;
+    return begin;
+}
+
+/* "http://user:password@host", or the same without a scheme, as proxies may be named. */
+static int holds_password(pst_str text)
+{
+    const char *end = text.ptr + text.len;
+    const char *mark = text.len > 0 ? memmem(text.ptr, text.len, "://", 3) : NULL;
+    const char *begin = mark ? mark + 3 : text.ptr;
+    const char *stop = find_any(begin, end, "/?#");
+    const char *colon = find_any(begin, stop, ":");
+
+    return find_any(colon, stop, "@") < stop;
+}
+
+/* -1 with an exception. */
+static int is_shown(PyObject *names, PyObject *key, PyObject *value)
+{
+    int result = PySet_Contains(names, key);
+    struct py_text text;
+
+    if (result <= 0 || !(PyUnicode_Check(value) || PyBytes_Check(value)))
+        return result;
+    if (py_text_take(value, "an option", &text) < 0)
+        return -1;
+    result = !holds_password(text.str);
+    py_text_clear(&text);
+    return result;
+}
+
 PyObject *py_options_public(pst_store *store, PyObject *options)
 {
     pst_store_info info = {.struct_size = sizeof(info)};
@@ -115,7 +149,7 @@ PyObject *py_options_public(pst_store *store, PyObject *options)
     if (!names)
         Py_CLEAR(result);
     while (result && PyDict_Next(options, &at, &key, &value)) {
-        int is_public = PySet_Contains(names, key);
+        int is_public = is_shown(names, key, value);
         if (is_public < 0 || (is_public && PyDict_SetItem(result, key, value) < 0))
             Py_CLEAR(result);
     }

@@ -104,6 +104,10 @@ void py_loans_return(void);
 
 /* ---- values (convert.c) ------------------------------------------------------------------------ */
 
+/* TypeError, in place of what may be set: "uri must be str, not int"; `wanted` says what it must be. Returns
+ * -1. */
+int py_type_raise(const char *what, const char *wanted, PyObject *value);
+
 /* Text of Python's as bytes: str in UTF-8 (surrogateescape, as os.fsencode does), bytes as they are.
  * `str` borrows from `owner`. */
 struct py_text {

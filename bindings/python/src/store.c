@@ -234,6 +234,23 @@ static int is_named_function(PyObject *callable)
     return result;
 }
 
+/* To the exception that is set: why options that were given are not there. */
+static void note_secrets(void)
+{
+    PyObject *type, *value, *trace, *done;
+
+    PyErr_Fetch(&type, &value, &trace);
+    PyErr_NormalizeException(&type, &value, &trace);
+    done = value ? PyObject_CallMethod(value, "add_note", "s",
+                                       "secrets are left out when a Store is pickled: give it a "
+                                       "function as its credentials, or none, so that they are "
+                                       "found where it runs")
+                 : NULL;
+    Py_XDECREF(done);
+    PyErr_Clear();
+    PyErr_Restore(type, value, trace);
+}
+
 static PyObject *restore(PyObject *module, PyObject *args)
 {
     PyObject *type, *uri, *options, *credentials, *positional, *named = NULL, *result = NULL;
@@ -245,6 +262,8 @@ static PyObject *restore(PyObject *module, PyObject *args)
     named = positional ? PyDict_New() : NULL;
     if (named && PyDict_SetItemString(named, "credentials", credentials) == 0)
         result = PyObject_Call(type, positional, named);
+    if (!result && PyErr_ExceptionMatches(py_module.error))
+        note_secrets();
     Py_XDECREF(named);
     Py_XDECREF(positional);
     return result;
@@ -272,6 +291,13 @@ static PyObject *store_reduce(PyObject *object, PyObject *unused)
                  : NULL;
     Py_XDECREF(module);
     return result;
+}
+
+/* For copy and deepcopy, which would leave the secrets out as well: all holders share one Store. */
+static PyObject *store_copy(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return Py_NewRef(object);
 }
 
 static PyObject *store_repr(PyObject *object)
@@ -314,6 +340,8 @@ static PyMethodDef own_methods[] = {
     {"__enter__", store_enter, METH_NOARGS, NULL},
     {"__exit__", store_exit, METH_VARARGS, NULL},
     {"__reduce__", store_reduce, METH_NOARGS, NULL},
+    {"__copy__", store_copy, METH_NOARGS, NULL},
+    {"__deepcopy__", store_copy, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 /* clang-format on */

@@ -1,4 +1,5 @@
 """penstock.Store: opening, the operations by key, closing, pickling, credentials."""
+import copy
 import datetime
 import gc
 import os
@@ -368,8 +369,28 @@ class Pickling(Case):
             pickled = pickle.dumps(one)
             self.assertNotIn(b"TOPSECRET", pickled)
             # Half a key is an error, rather than somebody else's whole one.
-            with self.assertRaisesRegex(penstock.Error, "secret_access_key"):
+            with self.assertRaisesRegex(penstock.Error, "secret_access_key") as caught:
                 pickle.loads(pickled)
+            self.assertIn("secrets are left out", caught.exception.__notes__[0])
+
+    def test_passwords_in_urls_do_not_travel(self):
+        for value, travels in (("http://user:HIDDEN@proxy:3128", False), ("u:HIDDEN@proxy", False),
+                               ("http://user@proxy:3128", True), ("http://proxy/a:b@c", True)):
+            for proxy in (value, value.encode()):
+                store = penstock.Store("s3://bucket/", {"proxy": proxy, "region": "x"})
+                with self.subTest(proxy=proxy):
+                    self.assertEqual("proxy" in store.options, travels)
+                    self.assertNotIn(b"HIDDEN", pickle.dumps(store))
+        for endpoint in ("http://user:HIDDEN@host", "http://ok,http://u:HIDDEN@host"):
+            with self.assertRaisesRegex(penstock.InvalidArgumentError, "host") as caught:
+                penstock.Store("s3://bucket/", {"endpoint": endpoint})
+            self.assertNotIn("HIDDEN", str(caught.exception))
+
+    def test_a_copy_is_the_store_itself(self):
+        store = penstock.Store("s3://bucket/", credentials={"access_key_id": "a",
+                                                            "secret_access_key": "s"})
+        self.assertIs(copy.copy(store), store)
+        self.assertIs(copy.deepcopy({"store": store})["store"], store)
 
     def test_credentials_function_travels_by_name(self):
         with fake_s3.FakeS3() as s3:
@@ -430,9 +451,18 @@ class Credentials(unittest.TestCase):
             store.get("a")
 
     def test_callable_that_answers_nonsense_is_an_error(self):
-        for answer in (None, 1, {"access_key_id": 1}, {1: "x"}, {"expires": "soon"}, {"expires": -1}):
+        for answer, why in ((None, "a dict, not NoneType"), (1, "a dict, not int"),
+                            ("id:secret", "a dict, not str"), ({"access_key_id": 1}, "not int"),
+                            ({1: "x"}, "not int"), ({"expires": "soon"}, "expires"),
+                            ({"expires": -1}, "expires")):
             store = penstock.Store("s3://bucket/", self.options, credentials=lambda uri, a=answer: a)
-            with self.subTest(answer=answer), self.assertRaises(penstock.UnauthenticatedError):
+            with self.subTest(answer=answer), self.assertRaisesRegex(
+                    penstock.UnauthenticatedError, why):
+                store.get("a")
+        for answer in ({}, {"aws_access_key_id": "a", "aws_secret_access_key": "s"}):
+            store = penstock.Store("s3://bucket/", self.options, credentials=lambda uri, a=answer: a)
+            with self.subTest(answer=answer), self.assertRaisesRegex(
+                    penstock.InvalidArgumentError, "there is no access key id"):
                 store.get("a")
 
     def test_store_that_goes_while_its_callable_runs_is_no_harm(self):
