@@ -69,8 +69,8 @@ def _link_of(loop):
         return link
     for other in list(_links.values()):
         known = other.loop()
-        if known is not None and known.is_closed():
-            _links.pop(id(known), None)
+        if (known is not None and known.is_closed()
+                and _links.pop(id(known), None) is other):  # else another thread's loop does it
             other.queue.close()
     link = _Link(loop)
     loop.add_reader(link.queue.fileno(), link.reap)

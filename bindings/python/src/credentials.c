@@ -113,8 +113,13 @@ static int add_credentials(pst_credentials_answer *answer, PyObject *mapping)
         py_type_raise("what credentials returns", "a dict", mapping);
 
     for (Py_ssize_t i = 0; items && result == 0 && i < PyList_Size(items); i++) {
-        PyObject *pair = PyList_GetItem(items, i);
-        result = add_credential(answer, PyTuple_GetItem(pair, 0), PyTuple_GetItem(pair, 1));
+        PyObject *pair = PyList_GetItem(items, i); /* what items() of any object gives */
+        if (PyTuple_Check(pair) && PyTuple_Size(pair) == 2) {
+            result = add_credential(answer, PyTuple_GetItem(pair, 0), PyTuple_GetItem(pair, 1));
+        } else {
+            PyErr_SetString(PyExc_TypeError, "credentials must be a mapping of names to texts");
+            result = -1;
+        }
     }
     Py_XDECREF(items);
     return result;

@@ -147,9 +147,7 @@ static PyObject *export_copy(pst_buffer *buffer, int is_versioned)
     pst_buffer *copy = NULL;
 
     if (buffer) {
-        pst_buffer_ref(buffer); /* it may be released meanwhile */
         copy = py_buffer_copy(pst_buffer_data(buffer), pst_buffer_size(buffer));
-        pst_buffer_unref(buffer);
         if (!copy)
             return NULL;
     }
@@ -174,7 +172,8 @@ static PyObject *export_alias(pst_buffer *buffer, int is_versioned, int is_trust
     return export_tensor(buffer ? pst_buffer_ref(buffer) : NULL, is_versioned, DLPACK_READ_ONLY);
 }
 
-PyObject *py_dlpack_export(pst_buffer *buffer, int is_trusted, PyObject *args, PyObject *kwargs)
+static PyObject *export_as_asked(pst_buffer *buffer, int is_trusted, PyObject *args,
+                                 PyObject *kwargs)
 {
     static char *names[] = {"stream", "max_version", "dl_device", "copy", NULL};
     PyObject *stream = Py_None, *max_version = Py_None, *device = Py_None, *copy = Py_None;
@@ -197,6 +196,15 @@ PyObject *py_dlpack_export(pst_buffer *buffer, int is_trusted, PyObject *args, P
     }
     return is_copy ? export_copy(buffer, is_versioned)
                    : export_alias(buffer, is_versioned, is_trusted);
+}
+
+PyObject *py_dlpack_export(pst_buffer *buffer, int is_trusted, PyObject *args, PyObject *kwargs)
+{
+    pst_buffer *held = buffer ? pst_buffer_ref(buffer) : NULL; /* the arguments may run any code */
+    PyObject *capsule = export_as_asked(held, is_trusted, args, kwargs);
+
+    pst_buffer_unref(held);
+    return capsule;
 }
 
 PyObject *py_dlpack_device(PyObject *self, PyObject *unused)

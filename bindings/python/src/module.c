@@ -23,6 +23,8 @@ pst_context *py_context(void)
         pst_error err = PST_ERROR_INIT;
         if (py_log_begin(&options) < 0)
             return NULL;
+        if (context) /* Python code has run: another thread was here */
+            return context;
         const pst_rc rc = pst_context_new(&options, &context, &err);
         if (rc != PST_OK) {
             context = NULL;

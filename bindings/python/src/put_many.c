@@ -306,6 +306,8 @@ static pst_rc put_long_ones(struct puts *puts, const pst_call *limits, pst_error
 static pst_rc run_puts(struct puts *puts, pst_context *context, const pst_call *limits,
                        pst_error *err)
 {
+    if (puts->n == 0)
+        return PST_OK; /* no place is taken, so nothing keeps the context */
     pst_rc rc = pst_queue_new(context, &puts->queue, err);
     if (rc != PST_OK)
         return rc;
@@ -361,18 +363,18 @@ PyObject *py_put_many(PyObject *self, PyObject *args, PyObject *kwargs)
                 word_return_exceptions[] = "return_exceptions", word_timeout[] = "timeout";
     char *names[] = {word_items, word_max_in_flight, word_return_exceptions, word_timeout, NULL};
     PyObject *items, *in_flight = Py_None, *timeout = Py_None, *result = NULL;
-    pst_context *context = py_store_context(self);
+    pst_context *context = NULL;
     struct puts puts = {0};
     pst_error err = PST_ERROR_INIT;
     struct py_call call;
     double timeout_s;
-    if (!context ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$pO:put_many", names, &items, &in_flight,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$pO:put_many", names, &items, &in_flight,
                                      &puts.each_may_fail, &timeout) ||
         py_in_flight_take(in_flight, IN_FLIGHT, &puts.max_in_flight) < 0 ||
         py_timeout_take(timeout, &timeout_s) < 0)
         return NULL;
-    if (take_puts(self, items, &puts) == 0 && py_call_begin(&call, timeout_s) == 0) {
+    if (take_puts(self, items, &puts) == 0 && (context = py_store_context(self)) != NULL &&
+        py_call_begin(&call, timeout_s) == 0) {
         pst_rc rc = run_puts(&puts, context, &call.limits, &err);
         if (py_call_end(&call) == 0)
             result = rc == PST_OK ? tell_puts(&puts) : py_raise(rc, &err, NULL);

@@ -161,10 +161,8 @@ pst_buffer *py_view_buffer(PyObject *value);
 
 /* ---- Store (store.c) --------------------------------------------------------------------------- */
 
-/* The store behind a penstock.Store, borrowed; TypeError for anything else, ValueError when it was closed. */
-pst_store *py_store_of(PyObject *value);
-
-/* The context of that store: queues and buffers for it come from there. Borrowed, as long as the Store. */
+/* The context of that store: queues and buffers for it come from there. Borrowed, while a place
+ * of it is taken: without one, any code that runs may close it. */
 pst_context *py_store_context(PyObject *value);
 
 /* The store that the URI lies in, opened with the default options and kept; *key borrows from `uri`.

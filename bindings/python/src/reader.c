@@ -206,18 +206,20 @@ static int begin(struct reader *reader)
 /* Raise what ended the call. A token that was fired ends every later call too, so it is replaced. */
 static int end(struct reader *reader, pst_rc rc, const pst_error *err)
 {
+    int is_fired = reader->call.limits.cancel && pst_cancel_fired(reader->call.limits.cancel);
+    if (is_fired)
+        drop_stream(reader); /* which may take its time: before the GIL */
     int is_interrupted = py_call_leave(&reader->call) < 0;
+    if (is_fired) {
+        py_call_drop(&reader->call);
+        if (py_call_hold(&reader->call, reader->timeout_s) < 0)
+            is_interrupted = 1;
+    }
     reader->is_busy = 0;
     if (!is_interrupted && rc == PST_OK)
         return 0;
     if (!is_interrupted)
         py_raise(rc, err, reader->uri);
-    if (pst_cancel_fired(reader->call.limits.cancel)) {
-        drop_stream(reader);
-        py_call_drop(&reader->call);
-        if (py_call_hold(&reader->call, reader->timeout_s) < 0)
-            return -1;
-    }
     return -1;
 }
 
@@ -412,9 +414,11 @@ static PyObject *get_decoded(PyObject *object, void *unused)
 
 static void close_reader(struct reader *reader)
 {
+    reader->is_busy = 1; /* nobody else reads from what is going, or closes it twice */
     PyThreadState *thread = PyEval_SaveThread();
     drop_stream(reader);
     PyEval_RestoreThread(thread);
+    reader->is_busy = 0;
     py_place_clear(&reader->place);
     Py_CLEAR(reader->owner);
 }

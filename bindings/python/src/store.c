@@ -6,8 +6,8 @@
  * Credentials that are a mapping are options like others. A callable needs the context's callback, so such a
  * Store has a context of its own; it is called on a thread of that context, which takes the GIL for it.
  *
- * close() lets go of the store when no call is using it any more. One that was lent to another file of the
- * extension stays until the object goes, since nobody tells when that use has ended.
+ * close() lets go of the store when no call is using it any more. One that could not be opened counts as
+ * closed: __del__ of a subclass sees it.
  *
  * Pickled are the URI, the options that are no secrets, and a credentials function by its name. What was left
  * out is not looked for elsewhere on the other side: half a key is an error there. */
@@ -21,11 +21,11 @@ struct store_object {
     pst_context *context; /* its own, or NULL */
     pst_store *store;     /* NULL: closed */
     PyObject *uri;        /* "s3://bucket/" */
-    PyObject *options;    /* without secrets */
+    PyObject *options;    /* without secrets; NULL until it is open */
     PyObject *credentials; /* the callable, or NULL */
     struct py_asker *asker;
     size_t n_busy; /* calls under way */
-    int is_lent, is_closed;
+    int is_closed;
 };
 /* clang-format on */
 
@@ -113,13 +113,16 @@ static int open_store(struct store_object *self, pst_str uri, PyObject *options)
         return -1;
     }
     self->options = py_options_public(self->store, options);
-    return self->options ? 0 : -1;
+    if (!self->options)
+        return -1;
+    self->is_closed = 0;
+    return 0;
 }
 
 static PyObject *store_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"uri", "options", "credentials", NULL};
-    PyObject *uri, *options = Py_None, *credentials = Py_None, *all;
+    PyObject *uri, *options = Py_None, *credentials = Py_None, *all, *base;
     struct store_object *self;
     struct py_text text;
 
@@ -133,16 +136,20 @@ static PyObject *store_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     all = py_options_join(options, credentials);
     if (!all)
         return NULL;
-    self = store_of(PyType_GenericAlloc(type, 0));
-    if (!self || take_uri(uri, &text, &self->uri) < 0) {
+    if (take_uri(uri, &text, &base) < 0) {
         Py_DECREF(all);
-        Py_XDECREF((PyObject *)self);
         return NULL;
     }
-    if (credentials != Py_None && !PyDict_Check(credentials))
-        self->credentials = Py_NewRef(credentials);
-    if (open_store(self, text.str, all) < 0)
-        Py_CLEAR(self);
+    self = store_of(PyType_GenericAlloc(type, 0));
+    if (self) {
+        self->uri = Py_NewRef(base);
+        self->is_closed = 1;
+        if (credentials != Py_None && !PyDict_Check(credentials))
+            self->credentials = Py_NewRef(credentials);
+        if (open_store(self, text.str, all) < 0)
+            Py_CLEAR(self);
+    }
+    Py_DECREF(base);
     py_text_clear(&text);
     Py_DECREF(all);
     return (PyObject *)self;
@@ -174,9 +181,11 @@ static PyObject *store_close(PyObject *object, PyObject *unused)
     struct store_object *self = store_of(object);
 
     (void)unused;
-    self->is_closed = 1;
-    if (self->n_busy == 0 && !self->is_lent)
-        let_go(self);
+    if (!self->is_closed) {
+        self->is_closed = 1;
+        if (self->n_busy == 0)
+            let_go(self);
+    }
     Py_RETURN_NONE;
 }
 
@@ -285,10 +294,10 @@ static PyObject *store_reduce(PyObject *object, PyObject *unused)
     }
     module = PyImport_ImportModule("penstock._penstock");
     function = module ? PyObject_GetAttrString(module, "_restore_store") : NULL;
-    result = function
-                 ? Py_BuildValue("N(OOOO)", function, (PyObject *)Py_TYPE(object), self->uri,
-                                 self->options, self->credentials ? self->credentials : Py_None)
-                 : NULL;
+    result = function ? Py_BuildValue("N(OOOO)", function, (PyObject *)Py_TYPE(object), self->uri,
+                                      self->options ? self->options : Py_None,
+                                      self->credentials ? self->credentials : Py_None)
+                      : NULL;
     Py_XDECREF(module);
     return result;
 }
@@ -317,7 +326,8 @@ static PyObject *get_uri(PyObject *object, void *unused)
 static PyObject *get_options(PyObject *object, void *unused)
 {
     (void)unused;
-    return PyDict_Copy(store_of(object)->options);
+    PyObject *options = store_of(object)->options;
+    return options ? PyDict_Copy(options) : PyDict_New();
 }
 
 static PyObject *get_closed(PyObject *object, void *unused)
@@ -360,22 +370,6 @@ static PyMethodDef *join_methods(void)
 }
 
 /* ---- places -------------------------------------------------------------------------------------- */
-
-pst_store *py_store_of(PyObject *value)
-{
-    struct store_object *self = store_of(value);
-
-    if (!is_store(value)) {
-        PyErr_Format(PyExc_TypeError, "a penstock.Store is needed, not %R", Py_TYPE(value));
-        return NULL;
-    }
-    if (self->is_closed) {
-        PyErr_SetString(PyExc_ValueError, "the Store is closed");
-        return NULL;
-    }
-    self->is_lent = 1;
-    return self->store;
-}
 
 pst_context *py_store_context(PyObject *value)
 {
@@ -493,7 +487,7 @@ void py_place_clear(struct py_place *place)
     if (is_store(place->self)) {
         struct store_object *store = store_of(place->self);
         store->n_busy--;
-        if (store->n_busy == 0 && store->is_closed && !store->is_lent)
+        if (store->n_busy == 0 && store->is_closed)
             let_go(store);
     }
 }

@@ -15,7 +15,7 @@
 struct py_reserved {
     PyObject_HEAD
     pst_buffer *buffer;
-    char *data;
+    char *data; /* NULL once it was committed: then nobody may write there */
     size_t size;
     Py_ssize_t n_exports;
 };
@@ -76,20 +76,22 @@ static int append(struct py_writer *writer, PyObject *data, int may_own, size_t 
     if (py_writer_check_open(writer) < 0)
         return -1;
     pst_buffer *buffer = py_view_buffer(data);
-    if (buffer) {
-        *len = pst_buffer_size(buffer);
-        py_writer_drop_reserved(writer);
-        return write_buffer(writer, pst_buffer_ref(buffer));
-    }
-    struct py_loan *loan = py_loan_take(data);
-    if (!loan)
+    struct py_loan *loan = buffer ? NULL : py_loan_take(data);
+    if (buffer)
+        pst_buffer_ref(buffer);
+    else if (!loan)
         return -1;
-    *len = (size_t)loan->view.len;
-    if (py_writer_check_open(writer) < 0) { /* asking for the buffer may have run any code */
-        py_loan_release(loan);
-        return -1;
-    }
     py_writer_drop_reserved(writer);
+    if (py_writer_check_open(writer) <
+        0) { /* taking one, dropping the other: any code may have run */
+        pst_buffer_unref(buffer);
+        if (loan)
+            py_loan_release(loan);
+        return -1;
+    }
+    *len = buffer ? pst_buffer_size(buffer) : (size_t)loan->view.len;
+    if (buffer)
+        return write_buffer(writer, buffer);
     if ((may_own || PyBytes_CheckExact(data)) && *len >= KEEP_BYTES)
         return write_loan(writer, loan);
     int result = write_copy(writer, loan->view.buf, *len);
@@ -128,6 +130,11 @@ PyObject *py_writer_write_owned_bytes(PyObject *object, PyObject *args, PyObject
 static int reserved_get(PyObject *object, Py_buffer *view, int flags)
 {
     struct py_reserved *reserved = (struct py_reserved *)object;
+    if (!reserved->data) {
+        PyErr_SetString(PyExc_BufferError, "this memory was committed");
+        view->obj = NULL;
+        return -1;
+    }
     if (PyBuffer_FillInfo(view, object, reserved->data, (Py_ssize_t)reserved->size, 0, flags) < 0)
         return -1;
     reserved->n_exports++;
@@ -148,22 +155,22 @@ static void reserved_dealloc(PyObject *object)
     Py_DECREF((PyObject *)type);
 }
 
-static struct py_reserved *new_reserved(PyObject *owner, size_t size, uint32_t align)
+/* The writer is in use meanwhile, so that its Store stays open. */
+static struct py_reserved *new_reserved(struct py_writer *writer, size_t size)
 {
     struct py_reserved *reserved = (struct py_reserved *)PyType_GenericAlloc(reserved_type, 0);
-    pst_context *context = py_store_context(owner);
+    pst_context *context = py_store_context(writer->owner);
     pst_error err = PST_ERROR_INIT;
     if (!reserved || !context) {
         Py_XDECREF((PyObject *)reserved);
         return NULL;
     }
-    PyThreadState *thread = PyEval_SaveThread();
-    pst_rc rc = pst_buffer_alloc(context, size, align, &reserved->buffer, &err);
-    PyEval_RestoreThread(thread);
-    if (rc != PST_OK) {
+    py_writer_enter(writer);
+    pst_rc rc = pst_buffer_alloc(context, size, writer->mem_align, &reserved->buffer, &err);
+    if (rc != PST_OK)
         reserved->buffer = NULL;
+    if (py_writer_leave(writer, rc, &err) < 0) {
         Py_DECREF((PyObject *)reserved);
-        py_raise(rc, &err, NULL);
         return NULL;
     }
     reserved->data = pst_buffer_writable(reserved->buffer);
@@ -171,6 +178,7 @@ static struct py_reserved *new_reserved(PyObject *owner, size_t size, uint32_t a
     return reserved;
 }
 
+/* Whoever watches the memoryview by a weak reference is told, and may do anything. */
 void py_writer_drop_reserved(struct py_writer *writer)
 {
     Py_CLEAR(writer->view);
@@ -188,13 +196,15 @@ PyObject *py_writer_reserve(PyObject *object, PyObject *value)
         return NULL;
     }
     py_writer_drop_reserved(writer);
-    struct py_reserved *reserved = new_reserved(writer->owner, (size_t)size, writer->mem_align);
+    if (py_writer_check_open(writer) < 0)
+        return NULL;
+    struct py_reserved *reserved = new_reserved(writer, (size_t)size);
     PyObject *view = reserved ? PyMemoryView_FromObject((PyObject *)reserved) : NULL;
     if (!view) {
         Py_XDECREF((PyObject *)reserved);
         return NULL;
     }
-    py_writer_drop_reserved(writer); /* another thread's, meanwhile */
+    py_writer_drop_reserved(writer); /* of any code that ran meanwhile */
     writer->reserved = reserved;
     writer->view = Py_NewRef(view);
     return view;
@@ -218,6 +228,7 @@ static int commit(struct py_writer *writer, struct py_reserved *reserved, int is
     pst_buffer *part = NULL;
     if (!is_ours)
         return write_copy(writer, reserved->data, len);
+    reserved->data = NULL;
     pst_rc rc = pst_buffer_slice(reserved->buffer, 0, len, &part, &err);
     if (rc == PST_OK)
         return write_buffer(writer, part);
@@ -230,14 +241,15 @@ PyObject *py_writer_commit(PyObject *object, PyObject *args)
     struct py_writer *writer = py_writer_of(object);
     PyObject *value = Py_None;
     uint64_t len;
-    if (!PyArg_ParseTuple(args, "|O:commit", &value) || py_writer_check_open(writer) < 0)
+    if (!PyArg_ParseTuple(args, "|O:commit", &value) ||
+        py_u64_take(value, "nbytes", PST_UNKNOWN, &len) < 0 || py_writer_check_open(writer) < 0)
         return NULL;
     if (!writer->reserved) {
         PyErr_SetString(PyExc_ValueError, "nothing was reserved");
         return NULL;
     }
-    if (py_u64_take(value, "nbytes", writer->reserved->size, &len) < 0)
-        return NULL;
+    if (len == PST_UNKNOWN)
+        len = writer->reserved->size;
     if (len > writer->reserved->size)
         return PyErr_Format(PyExc_ValueError, "%llu bytes are committed, %zu were reserved",
                             (unsigned long long)len, writer->reserved->size);

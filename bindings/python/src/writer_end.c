@@ -69,6 +69,8 @@ PyObject *py_writer_finalize(PyObject *object, PyObject *unused)
         if (py_writer_check_open(writer) < 0)
             return NULL;
         py_writer_drop_reserved(writer);
+        if (py_writer_check_open(writer) < 0)
+            return NULL;
         py_writer_enter(writer);
         pst_rc rc = pst_writer_finalize(writer->writer, &result, &err);
         int ended = py_writer_leave(writer, rc, &err);
