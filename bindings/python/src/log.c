@@ -35,6 +35,16 @@ static atomic_int has_ended;
 
 static int empty_ring(void *unused);
 
+/* Have empty_ring called; is_scheduled is set already. */
+static void schedule(void)
+{
+    if (Py_AddPendingCall(empty_ring, NULL) == 0)
+        return;
+    pthread_mutex_lock(&ring.mutex);
+    ring.locked.is_scheduled = 0; /* too many are pending: the next line tries again */
+    pthread_mutex_unlock(&ring.mutex);
+}
+
 static void add_line(void *unused, uint32_t level, const char *text)
 {
     int must_schedule = 0;
@@ -56,11 +66,8 @@ static void add_line(void *unused, uint32_t level, const char *text)
     must_schedule = !ring.locked.is_scheduled;
     ring.locked.is_scheduled = 1;
     pthread_mutex_unlock(&ring.mutex);
-    if (must_schedule && Py_AddPendingCall(empty_ring, NULL) < 0) {
-        pthread_mutex_lock(&ring.mutex);
-        ring.locked.is_scheduled = 0; /* too many are pending: the next line tries again */
-        pthread_mutex_unlock(&ring.mutex);
-    }
+    if (must_schedule)
+        schedule();
 }
 
 /* ---- out of it: the main thread, with the GIL -------------------------------------------------- */
@@ -99,14 +106,26 @@ static int python_level(uint32_t level)
     }
 }
 
-/* A handler that raises is its owner's business, and told as logging itself tells it. */
-static void log_text(PyObject *logger, int level, PyObject *text)
+/* A handler that raises is its owner's business, and told as logging itself tells it. What is no Exception,
+ * as Ctrl-C meanwhile, is the program's: -1. */
+static int tell_failure(PyObject *where)
 {
-    PyObject *done = text ? PyObject_CallMethod(logger, "log", "(isO)", level, "%s", text) : NULL;
+    if (!PyErr_ExceptionMatches(PyExc_Exception))
+        return -1;
+    PyErr_WriteUnraisable(where);
+    return 0;
+}
 
-    if (!done)
-        PyErr_WriteUnraisable(logger);
+/* Takes over `text`. */
+static int log_text(PyObject *logger, uint32_t level, PyObject *text)
+{
+    PyObject *done =
+        text ? PyObject_CallMethod(logger, "log", "(isO)", python_level(level), "%s", text) : NULL;
+    const int result = done ? 0 : tell_failure(logger);
+
     Py_XDECREF(done);
+    Py_XDECREF(text);
+    return result;
 }
 
 static PyObject *find_logger(void)
@@ -130,39 +149,36 @@ static PyObject *find_logger(void)
     return logger;
 }
 
+/* What the handlers' own work adds is left for the next time, or this might never end. */
 static int empty_ring(void *unused)
 {
     PyObject *logger = find_logger();
     struct line line = {0};
     unsigned long n_dropped = 0;
-    int has_line = 1;
+    int has_line = 1, result = logger ? 0 : tell_failure(NULL);
 
     (void)unused;
-    if (!logger)
-        PyErr_WriteUnraisable(NULL);
-    while (has_line) {
+    for (int n = 0; has_line && n < LINES_MAX && result == 0; n++) {
         has_line = take_line(&line, &n_dropped);
-        if (logger && n_dropped > 0) {
-            PyObject *text = PyUnicode_FromFormat("%lu lines of the log were dropped", n_dropped);
-            log_text(logger, python_level(PST_LEVEL_WARN), text);
-            Py_XDECREF(text);
-        }
-        if (logger && has_line) {
-            PyObject *text = PyUnicode_DecodeUTF8(line.text, (Py_ssize_t)strlen(line.text),
-                                                  "replace");
-            log_text(logger, python_level(line.level), text);
-            Py_XDECREF(text);
-        }
+        if (logger && n_dropped > 0)
+            result = log_text(logger, PST_LEVEL_WARN,
+                              PyUnicode_FromFormat("%lu lines of the log were dropped", n_dropped));
+        if (logger && has_line && result == 0)
+            result = log_text(
+                logger, line.level,
+                PyUnicode_DecodeUTF8(line.text, (Py_ssize_t)strlen(line.text), "replace"));
     }
+    if (has_line)
+        schedule();
     Py_XDECREF(logger);
-    return 0;
+    return result;
 }
 
 /* ---- life -------------------------------------------------------------------------------------- */
 
 static PyObject *end_logging(PyObject *self, PyObject *unused)
 {
-    int has_lines;
+    int has_lines, result = 0;
 
     (void)self;
     (void)unused;
@@ -171,9 +187,9 @@ static PyObject *end_logging(PyObject *self, PyObject *unused)
     pthread_mutex_unlock(&ring.mutex);
     /* Not for nothing: importing logging now would make Python forget that it ends by Ctrl-C. */
     if (has_lines)
-        empty_ring(NULL);
+        result = empty_ring(NULL);
     atomic_store(&has_ended, 1);
-    Py_RETURN_NONE;
+    return result < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static int register_end(void)

@@ -6,8 +6,9 @@ import unittest
 
 
 def run(code, **environment):
-    done = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True,
-                          timeout=60, env={**os.environ, **environment})
+    done = subprocess.run([sys.executable, "-B", "-c", code, os.path.dirname(__file__)],
+                          capture_output=True, text=True, timeout=60,
+                          env={**os.environ, **environment})
     if done.returncode != 0:
         raise AssertionError(done.stderr)
     return done.stdout, done.stderr
@@ -74,6 +75,35 @@ class Logging(unittest.TestCase):
         out, err = run(code, **ABSENT)
         self.assertEqual(out, "still here\n")
         self.assertIn("broken handler", err)
+
+    def test_interrupt_while_a_line_is_told_reaches_the_program(self):
+        code = ("import logging, signal\n"
+                "class Handler(logging.Handler):\n"
+                "    def handle(self, record): signal.raise_signal(signal.SIGINT)\n"
+                "logging.getLogger('penstock').addHandler(Handler())\n"
+                "logging.getLogger('penstock').setLevel(logging.DEBUG)\n"
+                "import penstock\n"
+                "try:\n"
+                "    penstock.stats()\n"
+                "    for _ in range(1000): pass\n"
+                "except KeyboardInterrupt: print('interrupted')")
+        self.assertEqual(run(code, **ABSENT), ("interrupted\n", ""))
+
+    def test_handler_that_itself_makes_lines_does_not_hold_the_program(self):
+        code = ("import logging, os, sys\n"
+                "sys.path.insert(0, sys.argv[1])\n"
+                "import fake_s3\n"
+                "s3 = fake_s3.FakeS3()\n"
+                "os.environ.update(s3.environment())\n"
+                "class Handler(logging.Handler):\n"
+                "    def handle(self, record): penstock.put_bytes('s3://bucket/log', b'line')\n"
+                "logging.getLogger('penstock').addHandler(Handler())\n"
+                "logging.getLogger('penstock').setLevel(logging.DEBUG)\n"
+                "import penstock\n"
+                "penstock.exists('s3://bucket/log')\n"
+                "logging.disable()\n"
+                "print('went on')")
+        self.assertEqual(run(code), ("went on\n", ""))
 
 
 if __name__ == "__main__":
