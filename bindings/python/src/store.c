@@ -350,8 +350,8 @@ static PyMethodDef own_methods[] = {
     {"__enter__", store_enter, METH_NOARGS, NULL},
     {"__exit__", store_exit, METH_VARARGS, NULL},
     {"__reduce__", store_reduce, METH_NOARGS, NULL},
-    {"__copy__", store_copy, METH_NOARGS, NULL},
-    {"__deepcopy__", store_copy, METH_O, NULL},
+    {"__copy__", store_copy, METH_NOARGS, "__copy__($self, /)\n--\n\nThe Store itself."},
+    {"__deepcopy__", store_copy, METH_O, "__deepcopy__($self, memo, /)\n--\n\nThe Store itself."},
     {NULL, NULL, 0, NULL},
 };
 /* clang-format on */
