@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #define EXIT_WAIT_MS 1000
+#define DROPS_WAIT_MS 5000
 
 static struct py_writer *open_writers;
+static pid_t unended_in; /* the process that dropped one whose end took too long to wait for */
 
 /* ---- those that are open ------------------------------------------------------------------------- */
 void py_writer_link(struct py_writer *writer)
@@ -89,7 +91,7 @@ PyObject *py_writer_finalize(PyObject *object, PyObject *unused)
 }
 
 /* Drop what was written. The token is fired first: then the engine waits for at most a second, and what
- * takes longer goes on in the background. */
+ * takes longer goes on in the background, as the reply to the opening of an upload may. */
 static pst_rc drop(struct py_writer *writer, pst_error *err)
 {
     pst_writer *ended = writer->writer;
@@ -104,6 +106,8 @@ static pst_rc drop(struct py_writer *writer, pst_error *err)
     PyEval_RestoreThread(thread);
     py_writer_let_go(writer);
     py_loans_return();
+    if (rc == PST_E_DEADLINE)
+        unended_in = getpid();
     return rc == PST_E_DEADLINE || rc == PST_E_FORKED ? PST_OK : rc;
 }
 
@@ -163,6 +167,25 @@ PyObject *py_writer_exit_block(PyObject *object, PyObject *args)
 
 /* ---- the interpreter's exit ---------------------------------------------------------------------- */
 
+/* What goes on in the background needs the process: wait until two looks in a row find nothing under way. The
+ * exception of a signal handler ends the wait. */
+static int wait_for_drops(void)
+{
+    const struct timespec slice = {.tv_nsec = 10000000};
+    pst_stats stats = {.struct_size = sizeof(stats)};
+    int n_quiet = 0;
+    for (int waited_ms = 0; n_quiet < 2 && waited_ms < DROPS_WAIT_MS; waited_ms += 10) {
+        Py_BEGIN_ALLOW_THREADS
+        nanosleep(&slice, NULL);
+        Py_END_ALLOW_THREADS
+        if (PyErr_CheckSignals() < 0)
+            return -1;
+        pst_context_stats(py_context(), &stats);
+        n_quiet = stats.ops_submitted == stats.ops_completed ? n_quiet + 1 : 0;
+    }
+    return 0;
+}
+
 /* Stop the calls under way, then drop what is open. */
 static PyObject *drop_open_writers(PyObject *module, PyObject *unused)
 {
@@ -195,6 +218,8 @@ static PyObject *drop_open_writers(PyObject *module, PyObject *unused)
         Py_END_ALLOW_THREADS
         waited_ms += 10;
     }
+    if (unended_in == pid && wait_for_drops() < 0)
+        return NULL;
     Py_RETURN_NONE;
 }
 

@@ -465,13 +465,29 @@ class OverHttp(WithServer):
         self.assertTrue(writer.closed)
 
     def test_nothing_is_left_of_an_upload_that_was_still_being_opened(self):
-        self.server.set_faults({"on": "upload_open", "times": 0, "fault": {"delay_ms": 200}})
+        self.server.set_faults({"on": "upload_open", "times": 0, "fault": {"delay_ms": 2500}})
         with self.assertRaises(TimeoutError):
             with penstock.open_writer(self.s3("a"), part_bytes=5 * MIB, timeout=0.1) as writer:
                 for _ in range(3):
                     writer.write(pattern(5 * MIB))
         self.assertTrue(wait_until(lambda: self.requests("DELETE")))
         self.assertTrue(wait_until(lambda: not self.server.uploads()))
+
+    def test_nothing_is_left_of_it_when_the_interpreter_exits_before_the_reply(self):
+        self.server.set_faults({"on": "upload_open", "times": 0, "fault": {"delay_ms": 2500}})
+        code = (
+            "import penstock\n"
+            f"writer = penstock.open_writer({self.s3('a')!r}, part_bytes=5 << 20, timeout=0.1)\n"
+            "try:\n"
+            "    for _ in range(3): writer.write(bytes(5 << 20))\n"
+            "except TimeoutError:\n"
+        )
+        for ending in ("    writer.cancel()", "    pass"):
+            with self.subTest(ending):
+                self.server.forget_log()
+                subprocess.run([sys.executable, "-B", "-c", code + ending], check=True, timeout=60)
+                self.assertTrue(self.requests("DELETE"))
+                self.assertEqual(self.server.uploads(), [])
 
     def test_a_failure_stays(self):
         self.server.set_faults({"on": "upload_part", "times": 0, "fault": {"reply": "AccessDenied"}})

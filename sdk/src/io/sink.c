@@ -8,6 +8,9 @@
  * cannot fail for lack of memory. upload_free is called by who drops the last reference, never on top of
  * plugin code, when no operation can be outstanding.
  *
+ * An upload that is being opened is not cut off, since nobody would learn its name and it would stay in the
+ * store: it is aborted when its reply comes, however late. The plugin's own timeouts end what hangs.
+ *
  * A commit whose end nobody waited for is not aborted behind its back: the hook of the commit knows how it
  * went, and only then decides. */
 #include "io/sink_state.h"
@@ -236,26 +239,22 @@ pst_rc pst_sink_commit(struct pst_sink *sink, const struct pst_sink_run *run, ui
 
 /* ---- abort ------------------------------------------------------------------------------------ */
 
-/* Wait until nothing is under way. An upload that is being opened has half of the time to tell its name, so
- * that it can be aborted; cut off before, it would be one that nobody ends. */
-static pst_rc wait_for_end(struct pst_sink *sink, const struct pst_limit *limit)
+static int is_opening_locked(const struct pst_sink *sink)
+{
+    return sink->locked.trips && sink->locked.trips->task->slot == PST_SLOT_UPLOAD_OPEN;
+}
+
+/* Wait until nothing is under way. The opening of the upload is not asked to hurry, so it is waited for half
+ * as long. */
+static pst_rc wait_for_end_locked(struct pst_sink *sink, const struct pst_limit *limit)
 {
     uint64_t now_ns = pst_now_ns();
     struct pst_limit half = *limit;
     pst_rc rc = PST_OK;
     if (limit->deadline_ns > now_ns)
         half.deadline_ns = now_ns + (limit->deadline_ns - now_ns) / 2;
-    pthread_mutex_lock(&sink->gate.mutex);
     while (sink->locked.n_trips > 0 && rc == PST_OK)
-        rc = pst_gate_sleep(&sink->gate, &half);
-    pthread_mutex_unlock(&sink->gate.mutex);
-    if (rc == PST_OK)
-        return rc;
-    pst_trip_cancel_all(sink, 1);
-    pthread_mutex_lock(&sink->gate.mutex);
-    for (rc = PST_OK; sink->locked.n_trips > 0 && rc == PST_OK;)
-        rc = pst_gate_sleep(&sink->gate, limit);
-    pthread_mutex_unlock(&sink->gate.mutex);
+        rc = pst_gate_sleep(&sink->gate, is_opening_locked(sink) ? &half : limit);
     return rc;
 }
 
@@ -263,7 +262,7 @@ pst_rc pst_sink_abort(struct pst_sink *sink, const struct pst_sink_run *run, pst
 {
     struct pst_trip *abort_trip = NULL;
     pst_rc rc = PST_OK;
-    pst_trip_cancel_all(sink, 0);
+    pst_trip_cancel_all(sink);
     pthread_mutex_lock(&sink->gate.mutex);
     sink->locked.wants_abort = 1;
     sink->locked.abort_rc = PST_OK;
@@ -277,8 +276,8 @@ pst_rc pst_sink_abort(struct pst_sink *sink, const struct pst_sink_run *run, pst
     if (abort_trip)
         pst_trip_start(abort_trip, run->max_attempts, run->affinity, 0);
 
-    rc = rc == PST_OK ? wait_for_end(sink, &run->limit) : rc;
     pthread_mutex_lock(&sink->gate.mutex);
+    rc = rc == PST_OK ? wait_for_end_locked(sink, &run->limit) : rc;
     pst_rc abort_rc = sink->locked.abort_rc;
     int is_committed = sink->locked.is_committed;
     if (rc == PST_OK && abort_rc != PST_OK)

@@ -62,8 +62,8 @@ pst_rc pst_trip_run(struct pst_trip *trip, const struct pst_sink_run *run, pst_e
 pst_rc pst_trip_wait(struct pst_sink *sink, const struct pst_limit *limit, uint32_t n_left,
                      pst_error *err);
 
-/* Ask all of them to hurry, but the abort, and the opening of the upload only if it is wanted. */
-void pst_trip_cancel_all(struct pst_sink *sink, int with_open);
+/* Ask all of them to hurry, but the opening of the upload and the abort. */
+void pst_trip_cancel_all(struct pst_sink *sink);
 
 /* With the mutex held: is it time to abort? Then turn the task that was put aside into a trip. */
 int pst_trip_is_abort_due(const struct pst_sink *sink);

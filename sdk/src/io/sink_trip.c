@@ -169,7 +169,7 @@ pst_rc pst_trip_run(struct pst_trip *trip, const struct pst_sink_run *run, pst_e
         rc = trip->rc;
     pthread_mutex_unlock(&sink->gate.mutex);
     if (!is_done) {
-        if (!is_open) /* cut off, it might leave an upload whose name nobody heard: pst_sink_abort */
+        if (!is_open) /* cut off, it might leave an upload whose name nobody heard */
             pst_retry_cancel(task, rc);
         pst_fail_at(sink->port, pst_slot_name(slot), sink->key, rc, NULL, err);
         if (err && (slot == PST_SLOT_PUT || slot == PST_SLOT_UPLOAD_COMMIT))
@@ -198,15 +198,14 @@ pst_rc pst_trip_wait(struct pst_sink *sink, const struct pst_limit *limit, uint3
     return rc == PST_OK ? rc : pst_fail_at(sink->port, "PUT", sink->key, rc, NULL, err);
 }
 
-void pst_trip_cancel_all(struct pst_sink *sink, int with_open)
+void pst_trip_cancel_all(struct pst_sink *sink)
 {
     for (;;) {
         struct pst_task *found = NULL;
         pthread_mutex_lock(&sink->gate.mutex);
         for (struct pst_trip *trip = sink->locked.trips; trip && !found; trip = trip->next) {
             if (trip->task->slot != PST_SLOT_UPLOAD_ABORT &&
-                (with_open || trip->task->slot != PST_SLOT_UPLOAD_OPEN) &&
-                !atomic_load(&trip->task->is_cancelled))
+                trip->task->slot != PST_SLOT_UPLOAD_OPEN && !atomic_load(&trip->task->is_cancelled))
                 found = pst_task_ref(trip->task);
         }
         pthread_mutex_unlock(&sink->gate.mutex);

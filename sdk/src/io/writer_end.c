@@ -150,7 +150,8 @@ void pst_writer_free(pst_writer *writer)
         return; /* in a fork child the parent's upload, buffers and locks are not ours */
     if (writer->state != PST_WRITER_DONE) {
         pst_error err = PST_ERROR_INIT;
-        if (drop_all(writer, END_WAIT_NS, &err) != PST_OK)
+        int is_cancelled = writer->state == PST_WRITER_CANCELLED; /* then that has waited */
+        if (drop_all(writer, is_cancelled ? 0 : END_WAIT_NS, &err) != PST_OK && !is_cancelled)
             pst_logf(&writer->port->core->log, PST_LEVEL_WARN,
                      "PUT %s: an unfinished object could not be dropped: %s", writer->port->uri,
                      err.message);
