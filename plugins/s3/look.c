@@ -80,6 +80,7 @@ static void on_head(struct s3_request *request, pst_rc rc, const pst_http_reply 
     enum s3_verdict verdict = S3_LOOK_UNCLEAR;
     uint64_t size = PST_UNKNOWN;
     uint8_t md5[16];
+    look->rc = rc;
     if (rc != PST_OK) {
         end(op, rc == PST_E_NOT_FOUND ? S3_LOOK_NOTHING : S3_LOOK_UNCLEAR);
         return;
@@ -87,6 +88,8 @@ static void on_head(struct s3_request *request, pst_rc rc, const pst_http_reply 
     (void)s3_parse_u64(s3_header(reply->headers, reply->n_headers, "content-length"), &size);
     s3_sums_take(reply->headers, reply->n_headers, &sums);
     s3_put_take(op, reply, size, &look->now);
+    if (look->now.etag.len == 0 && s3_header(reply->headers, reply->n_headers, "etag").len > 0)
+        look->rc = PST_E_NO_MEMORY;
     if (look->size != PST_UNKNOWN && size != look->size) {
         end(op, S3_LOOK_OTHER);
     } else if (look->etag.len > 0 && s3_str_eq(look->etag, look->now.etag)) {
@@ -115,6 +118,9 @@ void s3_look(struct s3_look *look, pst_backend *store, pst_op *op)
     s3_request_header(request, "x-amz-checksum-mode", PST_STR("ENABLED"));
     s3_sse_c_headers(request, 0);
     request->done = on_head;
-    if (s3_request_send(request) != PST_PENDING)
+    pst_rc rc = s3_request_send(request);
+    if (rc != PST_PENDING) {
+        look->rc = rc;
         end(op, S3_LOOK_UNCLEAR);
+    }
 }

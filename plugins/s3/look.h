@@ -22,6 +22,7 @@ struct s3_look {
     size_t sum_stride;
     uint32_t n_sums;
     enum s3_verdict verdict;
+    pst_rc rc; /* of the HEAD: CANCELLED, DEADLINE or NO_MEMORY may be why it is UNCLEAR */
     /* The operation's error is again what it was before the look. `now`: etag, version and size of the
      * object that is there. */
     void (*found)(pst_op *, const struct s3_look *, const pst_put_result *now);

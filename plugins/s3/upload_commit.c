@@ -68,8 +68,8 @@ static pst_rc check_parts(pst_upload *upload, pst_op *op, const pst_commit_args 
     return rc;
 }
 
-/* The etag that the object will have, "" where the parts' etags are no MD5s. */
-static void expect_etag_locked(struct commit *c, uint32_t n)
+/* The etag that the object will have, "" where the parts' etags are no MD5s. Returns 0 for lack of memory. */
+static int expect_etag_locked(struct commit *c, uint32_t n)
 {
     const pst_backend *store = c->upload->store;
     uint8_t md5[16];
@@ -87,6 +87,7 @@ static void expect_etag_locked(struct commit *c, uint32_t n)
     }
     if (all)
         store->host->dealloc(store->host, all);
+    return all != NULL || n == 0;
 }
 
 /* ---- the end ---------------------------------------------------------------------------------- */
@@ -124,15 +125,26 @@ static int is_upload_gone(pst_rc rc)
     return rc == PST_E_NOT_FOUND || rc == PST_E_DATA_LOSS;
 }
 
+/* The operation ends before it is known what became of the commit, which may be repeated. */
+static void end_in_doubt(pst_op *op, pst_rc rc)
+{
+    (void)s3_fail(op->err, rc, "it is not known what became of the commit");
+    op->err->flags |= PST_ERR_MAYBE_APPLIED;
+    s3_end(op, rc);
+}
+
 static void on_found(pst_op *op, const struct s3_look *look, const pst_put_result *now)
 {
     const struct commit *c = s3_call_of(op)->state;
-    pst_rc rc = c->rc;
-    if (look->verdict == S3_LOOK_OURS)
-        rc = settle(op, c, now->etag, now->etag_strength, now->version, now->size);
-    else /* it was not carried out yet, or somebody has written since */
+    if (look->verdict == S3_LOOK_OURS) {
+        s3_end(op, settle(op, c, now->etag, now->etag_strength, now->version, now->size));
+    } else if (look->rc == PST_E_CANCELLED || look->rc == PST_E_DEADLINE ||
+               look->rc == PST_E_NO_MEMORY) {
+        end_in_doubt(op, look->rc);
+    } else { /* it was not carried out yet, or somebody has written since */
         op->err->flags |= PST_ERR_MAYBE_APPLIED;
-    s3_end(op, rc);
+        s3_end(op, c->rc);
+    }
 }
 
 /* Is this failure, or may it be, of a commit that was carried out? */
@@ -161,8 +173,12 @@ static void end_failed(struct s3_request *request, pst_rc rc)
     c->look.key = c->upload->key;
     c->look.size = args->size;
     pthread_mutex_lock(&c->upload->mutex);
-    expect_etag_locked(c, args->n_parts > 0 ? args->n_parts : 1);
+    int is_expected = expect_etag_locked(c, args->n_parts > 0 ? args->n_parts : 1);
     pthread_mutex_unlock(&c->upload->mutex);
+    if (!is_expected) {
+        end_in_doubt(op, PST_E_NO_MEMORY);
+        return;
+    }
     c->look.etag = pst_str_of(c->expected, strlen(c->expected));
     c->look.sums = args->sums;
     c->look.n_sums = args->n_sums;

@@ -173,7 +173,9 @@ static void test_upload__commit_whose_reply_was_lost_is_recognised_by_its_etag(v
     finish(t, upload);
 }
 
-/* Ceph RGW answers so when another commit of the upload is under way. */
+/* As Ceph RGW answers every commit. */
+#define NO_ETAG "<CompleteMultipartUploadResult><ETag></ETag></CompleteMultipartUploadResult>"
+
 static void test_upload__commit_that_names_no_etag_is_looked_up(void **state)
 {
     struct trial *t = trial_start(NULL);
@@ -182,8 +184,7 @@ static void test_upload__commit_that_names_no_etag_is_looked_up(void **state)
     pst_upload *upload = open_upload(t, 0, none());
     send_part(t, upload, 0);
     send_part(t, upload, 1);
-    fake_answer(&t->fake, 200, NULL,
-                "<CompleteMultipartUploadResult><ETag></ETag></CompleteMultipartUploadResult>");
+    fake_answer(&t->fake, 200, NULL, NO_ETAG);
     fake_answer(&t->fake, 404, NULL, NULL);
     assert_int_equal(run_commit(t, upload, 2, 6, &result), PST_E_UNAVAILABLE);
     assert_true(t->op.err.flags & PST_ERR_MAYBE_APPLIED);
@@ -192,6 +193,60 @@ static void test_upload__commit_that_names_no_etag_is_looked_up(void **state)
     assert_int_equal(run_commit(t, upload, 2, 6, &result), PST_OK);
     assert_text(result.etag, MD5_OF_BOTH);
     finish(t, upload);
+}
+
+/* Who cancels, or has no time left, hears that rather than what the reply before it lacked. */
+static void test_upload__look_that_is_cut_off_says_why(void **state)
+{
+    static const pst_rc reasons[] = {PST_E_CANCELLED, PST_E_DEADLINE, PST_E_NO_MEMORY};
+    struct trial *t = trial_start(NULL);
+    pst_put_result result;
+    (void)state;
+    pst_upload *upload = open_upload(t, 0, none());
+    send_part(t, upload, 0);
+    send_part(t, upload, 1);
+    for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++) {
+        const struct fake_reply cut = {.rc = reasons[i], .failed_at = PST_HTTP_AT_HEAD};
+        fake_answer(&t->fake, 200, NULL, NO_ETAG);
+        fake_answer_with(&t->fake, &cut);
+        assert_int_equal(run_commit(t, upload, 2, 6, &result), reasons[i]);
+        assert_int_equal(t->op.err.code, reasons[i]);
+        assert_int_equal(t->op.err.flags, PST_ERR_MAYBE_APPLIED);
+    }
+    finish(t, upload);
+}
+
+static int answer_commit(struct fake *fake, struct fake_sent *sent, struct fake_reply *reply)
+{
+    int is_head = strcmp(sent->method, "HEAD") == 0;
+    (void)fake;
+    *reply = (struct fake_reply){.status = 200,
+                                 .headers = is_head ? "content-length: 6\netag: " MD5_OF_BOTH
+                                                    : NULL,
+                                 .body = is_head ? NULL : NO_ETAG,
+                                 .body_len = is_head ? 0 : strlen(NO_ETAG)};
+    return 1;
+}
+
+static void test_upload__look_without_memory_says_so(void **state)
+{
+    pst_rc rc = PST_E_NO_MEMORY;
+    (void)state;
+    for (int64_t after = 0; rc != PST_OK; after++) {
+        struct trial *t = trial_start(NULL);
+        pst_put_result result;
+        pst_upload *upload = open_upload(t, 0, none());
+        send_part(t, upload, 0);
+        send_part(t, upload, 1);
+        t->fake.answer = answer_commit;
+        t->fake.fail_after = after;
+        rc = run_commit(t, upload, 2, 6, &result);
+        t->fake.fail_after = -1;
+        if (rc != PST_OK)
+            assert_int_equal(rc, PST_E_NO_MEMORY);
+        assert_true(after < 100);
+        finish(t, upload);
+    }
 }
 
 static void test_upload__etag_that_is_no_md5_is_no_proof_against_a_lost_commit(void **state)
@@ -350,6 +405,8 @@ int main(void)
         cmocka_unit_test(test_upload__error_document_under_200_fails_the_commit),
         cmocka_unit_test(test_upload__commit_whose_reply_was_lost_is_recognised_by_its_etag),
         cmocka_unit_test(test_upload__commit_that_names_no_etag_is_looked_up),
+        cmocka_unit_test(test_upload__look_that_is_cut_off_says_why),
+        cmocka_unit_test(test_upload__look_without_memory_says_so),
         cmocka_unit_test(test_upload__etag_that_is_no_md5_is_no_proof_against_a_lost_commit),
         cmocka_unit_test(test_upload__refused_condition_under_200_is_exists),
         cmocka_unit_test(test_upload__without_doubt_no_such_upload_is_just_that),
