@@ -2,6 +2,7 @@
 import builtins
 import io
 import os
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, ClassVar, Literal, TypeAlias, TypedDict, final, overload
@@ -276,7 +277,11 @@ def iterate(
     timeout: float | None = None,
 ) -> Iterator[Entry]: ...
 def list(
-    uri: _Uri, recursive: bool = False, pattern: str | None = None, *, timeout: float | None = None
+    uri: _Uri,
+    recursive: bool = False,
+    pattern: str | re.Pattern[str] | None = None,
+    *,
+    timeout: float | None = None,
 ) -> builtins.list[str]: ...
 def list_containers(
     uri: _Uri = "s3://", *, timeout: float | None = None
@@ -412,7 +417,11 @@ async def put_many_async(
     timeout: float | None = None,
 ) -> builtins.list[Error | None] | None: ...
 async def list_async(
-    uri: _Uri, recursive: bool = False, pattern: str | None = None, *, timeout: float | None = None
+    uri: _Uri,
+    recursive: bool = False,
+    pattern: str | re.Pattern[str] | None = None,
+    *,
+    timeout: float | None = None,
 ) -> builtins.list[str]: ...
 def iterate_async(uri: _Uri, **options: Any) -> AsyncIterator[Entry]: ...
 async def list_containers_async(
@@ -456,13 +465,22 @@ async def delete_bucket_async(bucket_name: str, *, timeout: float | None = None)
 async def presign_async(
     uri: _Uri, method: str = "GET", expires_s: int = 3600, *, timeout: float | None = None
 ) -> str: ...
+@overload
 async def stat_many_async(
     uris: Iterable[_Uri],
     max_in_flight: int = 64,
     *,
-    return_exceptions: bool = False,
+    return_exceptions: Literal[False] = False,
     timeout: float | None = None,
 ) -> builtins.list[_Stat]: ...
+@overload
+async def stat_many_async(
+    uris: Iterable[_Uri],
+    max_in_flight: int = 64,
+    *,
+    return_exceptions: bool,
+    timeout: float | None = None,
+) -> builtins.list[_Stat | Error]: ...
 
 # ---- a store of one's own ----------------------------------------------------------------
 
@@ -900,14 +918,24 @@ class Store:
         return_exceptions: bool = False,
         timeout: float | None = None,
     ) -> builtins.list[Error | None] | None: ...
+    @overload
     async def stat_many_async(
         self,
         keys: Iterable[_Key],
         max_in_flight: int = 64,
         *,
-        return_exceptions: bool = False,
+        return_exceptions: Literal[False] = False,
         timeout: float | None = None,
     ) -> builtins.list[_Stat]: ...
+    @overload
+    async def stat_many_async(
+        self,
+        keys: Iterable[_Key],
+        max_in_flight: int = 64,
+        *,
+        return_exceptions: bool,
+        timeout: float | None = None,
+    ) -> builtins.list[_Stat | Error]: ...
 
 # ---- streams -------------------------------------------------------------------------------
 
@@ -935,13 +963,13 @@ class ObjectWriter:
     def parts(self) -> int | None: ...
     def write(self, data: Buffer, /) -> int: ...
     def write_chunk(self, data: Buffer, /) -> None: ...
-    def write_owned_bytes(self, data: Buffer, *, copy: bool = False) -> int: ...
+    def write_owned_bytes(self, data: Buffer, *, copy: bool = False) -> None: ...
     def reserve(self, size: int, /) -> memoryview: ...
     def commit(self, nbytes: int | None = None, /) -> None: ...
     def finalize(self) -> tuple[int, int]: ...
     def cancel(self) -> None: ...
     def bytes_written(self) -> int: ...
-    def compressed_bytes(self) -> int: ...
+    def compressed_bytes(self) -> int | None: ...
     def checksum(self) -> str: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *exc_info: object) -> None: ...

@@ -2,6 +2,7 @@
 import ast
 import inspect
 import os
+import tempfile
 import types
 import unittest
 
@@ -119,6 +120,21 @@ class Stubs(unittest.TestCase):
                 with self.subTest(function=name):
                     self.assertEqual(isinstance(nodes[0], ast.AsyncFunctionDef),
                                      inspect.iscoroutinefunction(getattr(penstock, name)))
+
+    def test_methods_of_a_writer_return_what_the_stub_says(self):
+        """Those of an object that is compressed, whose length nobody knows before its end."""
+        said = definitions(self.names["ObjectWriter"][0].body)
+        with tempfile.TemporaryDirectory() as root:
+            writer = penstock.open_writer(f"file://{root}/a", compression_level=1)
+            for name, arguments in (("write", [b"x"]), ("write_chunk", [b"x"]), ("checksum", []),
+                                    ("write_owned_bytes", [b"x"]), ("reserve", [1]),
+                                    ("commit", []), ("bytes_written", []),
+                                    ("compressed_bytes", []), ("finalize", []),
+                                    ("compressed_bytes", [])):
+                result = getattr(writer, name)(*arguments)
+                kind = "None" if result is None else type(result).__name__
+                with self.subTest(method=name, returned=kind):
+                    self.assertIn(kind, ast.unparse(said[name][0].returns))
 
     def test_attributes_of_an_object_are_those_of_the_stub(self):
         said = next(node for node in read_stub().body
