@@ -6,6 +6,7 @@
 #include "core/port.h"
 
 #define KICKED_MAX 8
+#define ENDS_MAX 8
 
 static _Thread_local struct {
     uint32_t depth;      /* our frames that will pump when they leave */
@@ -13,6 +14,11 @@ static _Thread_local struct {
     uint32_t n_services; /* ... frames of ours on a thread that others wait for */
     uint32_t n_kicked;
     struct pst_port *kicked[KICKED_MAX]; /* each with a reference */
+    uint32_t n_ends;
+    struct {
+        void (*fn)(void *arg);
+        void *arg;
+    } ends[ENDS_MAX];
 } here;
 
 void pst_stack_enter(void)
@@ -20,16 +26,43 @@ void pst_stack_enter(void)
     here.depth++;
 }
 
+static void run_ends(void)
+{
+    while (here.n_ends > 0) {
+        here.n_ends--;
+        here.ends[here.n_ends].fn(here.ends[here.n_ends].arg);
+    }
+}
+
 void pst_stack_leave(void)
 {
     if (here.depth == 1) {
+        run_ends();
         while (here.n_kicked > 0) {
             struct pst_port *port = here.kicked[--here.n_kicked];
             pst_port_pump(port); /* may kick again */
             pst_port_unref(port);
+            run_ends();
         }
     }
     here.depth--;
+}
+
+int pst_stack_at_end(void (*fn)(void *arg), void *arg, int *is_new)
+{
+    *is_new = 0;
+    if (here.depth == 0)
+        return 0;
+    for (uint32_t i = 0; i < here.n_ends; i++) {
+        if (here.ends[i].fn == fn && here.ends[i].arg == arg)
+            return 1;
+    }
+    if (here.n_ends == ENDS_MAX)
+        return 0;
+    here.ends[here.n_ends].fn = fn;
+    here.ends[here.n_ends++].arg = arg;
+    *is_new = 1;
+    return 1;
 }
 
 void pst_stack_enter_service(void)

@@ -36,6 +36,11 @@ int pst_stack_is_foreign(void);
 uint32_t pst_stack_suspend(void);
 void pst_stack_resume(uint32_t depth);
 
+/* Call fn(arg) when our outermost frame on this thread leaves, once for all that ask for it until then.
+ * Returns 0 if there is no such frame, or too much waits: do it now. Else *is_new tells whether nobody had
+ * asked before. */
+int pst_stack_at_end(void (*fn)(void *arg), void *arg, int *is_new);
+
 /* Submit what waits at `port`, now or as soon as it is allowed on this thread. */
 void pst_stack_kick(struct pst_port *port);
 

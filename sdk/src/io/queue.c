@@ -1,8 +1,9 @@
 /* queue.c - the completion queue: many operations, reaped in batches.
  *
  * Each request becomes an item (queue_item.c). When it ends, its event goes onto the queue's list with
- * one short lock. The descriptor is written only when the list was empty, and a sleeping reaper is
- * signalled only when there is one: a batch of completions costs one wake-up.
+ * one short lock. The descriptor becomes readable when the thread has ended all that it found ready, or
+ * WAKE_AT events wait, or nothing else is under way, and a sleeping reaper is signalled only when there is
+ * one: a batch of completions costs one wake-up, and one that is alone does not wait for others.
  *
  * Freeing cancels everything and waits at most a second; items that still run then keep what they need
  * alive and drop their events. In a fork child a queue of the parent answers FORKED. */
@@ -18,6 +19,7 @@
 #include "io/queue_state.h"
 
 #define END_WAIT_NS 1000000000u
+#define WAKE_AT 16u
 
 /* ---- events ----------------------------------------------------------------------------------- */
 
@@ -41,18 +43,71 @@ void pst_queue_unref(struct pst_queue *queue)
     free(queue);
 }
 
-static struct pst_item **find_locked(struct pst_queue *queue, uint64_t id)
+static struct pst_item *find_locked(struct pst_queue *queue, uint64_t id)
 {
-    struct pst_item **at = &queue->locked.buckets[id % PST_QUEUE_BUCKETS];
-    while (*at && (*at)->id != id)
-        at = &(*at)->next_in_bucket;
-    return at;
+    struct pst_item *item = queue->locked.buckets[id % PST_QUEUE_BUCKETS];
+    while (item && item->id != id)
+        item = item->next_in_bucket;
+    return item;
+}
+
+static void link_locked(struct pst_queue *queue, struct pst_item *item)
+{
+    struct pst_item **bucket = &queue->locked.buckets[item->id % PST_QUEUE_BUCKETS];
+    item->next_in_bucket = *bucket;
+    item->at_in_bucket = bucket;
+    if (*bucket)
+        (*bucket)->at_in_bucket = &item->next_in_bucket;
+    *bucket = item;
+    queue->locked.n_live++;
+}
+
+/* Without a search: thousands may be under way, and the oldest end first. */
+static void unlink_locked(struct pst_queue *queue, struct pst_item *item)
+{
+    *item->at_in_bucket = item->next_in_bucket;
+    if (item->next_in_bucket)
+        item->next_in_bucket->at_in_bucket = item->at_in_bucket;
+    queue->locked.n_live--;
+}
+
+static void make_readable_locked(struct pst_queue *queue)
+{
+    const uint64_t one = 1;
+    if (queue->locked.is_readable)
+        return;
+    queue->locked.is_readable = 1;
+    ssize_t written = write(queue->fd, &one, sizeof(one));
+    (void)written; /* cannot fail: the counter is 0 or 1 */
+}
+
+/* At the end of what this thread does now. What was delivered may have been reaped since. */
+static void wake(void *arg)
+{
+    struct pst_queue *queue = arg;
+    pthread_mutex_lock(&queue->gate.mutex);
+    if (queue->locked.n_ready > 0)
+        make_readable_locked(queue);
+    pthread_mutex_unlock(&queue->gate.mutex);
+    pst_queue_unref(queue);
+}
+
+static void wake_soon_locked(struct pst_queue *queue)
+{
+    int is_new;
+    if (queue->locked.is_readable)
+        return;
+    if (queue->locked.n_live == 0 || queue->locked.n_ready >= WAKE_AT ||
+        !pst_stack_at_end(wake, queue, &is_new))
+        make_readable_locked(queue);
+    else if (is_new)
+        atomic_fetch_add_explicit(&queue->refs, 1, memory_order_relaxed);
 }
 
 void pst_queue_deliver(struct pst_item *item, pst_event *event)
 {
     struct pst_queue *queue = item->queue;
-    int must_write = 0, must_drop = 0;
+    int must_drop = 0;
     pthread_mutex_lock(&queue->gate.mutex);
     if (item->locked.is_delivered) {
         pthread_mutex_unlock(&queue->gate.mutex);
@@ -61,25 +116,20 @@ void pst_queue_deliver(struct pst_item *item, pst_event *event)
     }
     item->locked.is_delivered = 1;
     item->event = *event;
-    *find_locked(queue, item->id) = item->next_in_bucket;
-    queue->locked.n_live--;
+    unlink_locked(queue, item);
     if (queue->locked.is_freed) {
         must_drop = 1;
     } else {
         item->next_ready = NULL;
         *queue->locked.last_ready = item;
         queue->locked.last_ready = &item->next_ready;
-        must_write = queue->locked.n_ready++ == 0;
+        queue->locked.n_ready++;
+        wake_soon_locked(queue);
     }
     if (queue->locked.n_live == 0 && !PST_FAULT(WAKE_ONE))
         pthread_cond_broadcast(&queue->gate.changed); /* none of those who sleep gets another one */
     else if (queue->locked.n_sleeping > 0)
         pthread_cond_signal(&queue->gate.changed);
-    if (must_write) {
-        const uint64_t one = 1;
-        ssize_t written = write(queue->fd, &one, sizeof(one));
-        (void)written; /* cannot fail: the counter is 0 or 1 */
-    }
     pthread_mutex_unlock(&queue->gate.mutex);
     if (must_drop)
         pst_item_unref(item);
@@ -92,7 +142,7 @@ void pst_queue_cancel(pst_queue *queue, uint64_t id)
     if (queue->generation != pst_fork_generation())
         return;
     pthread_mutex_lock(&queue->gate.mutex);
-    struct pst_item *item = *find_locked(queue, id);
+    struct pst_item *item = find_locked(queue, id);
     if (item)
         atomic_fetch_add_explicit(&item->refs, 1, memory_order_relaxed);
     pthread_mutex_unlock(&queue->gate.mutex);
@@ -162,9 +212,7 @@ pst_rc pst_queue_submit(pst_queue *queue, const pst_request *requests, size_t n,
     for (size_t i = 0; i < n; i++) {
         struct pst_item *item = items[i];
         atomic_fetch_add_explicit(&item->refs, 1, memory_order_relaxed); /* the operation */
-        item->next_in_bucket = queue->locked.buckets[item->id % PST_QUEUE_BUCKETS];
-        queue->locked.buckets[item->id % PST_QUEUE_BUCKETS] = item;
-        queue->locked.n_live++;
+        link_locked(queue, item);
         if (ids)
             ids[i] = item->id;
     }
@@ -190,7 +238,8 @@ static struct pst_item *take_ready_locked(struct pst_queue *queue, size_t max, s
     if (!queue->locked.ready)
         queue->locked.last_ready = &queue->locked.ready;
     queue->locked.n_ready -= *n;
-    if (queue->locked.n_ready == 0 && *n > 0) {
+    if (queue->locked.n_ready == 0 && queue->locked.is_readable) {
+        queue->locked.is_readable = 0;
         uint64_t count;
         ssize_t got = read(queue->fd, &count, sizeof(count));
         (void)got; /* not readable any more; the list says what is there */

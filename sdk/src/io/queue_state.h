@@ -28,7 +28,7 @@ struct pst_item {
     void *release_arg;
     struct pst_timer deadline;
     pst_event event;
-    struct pst_item *next_in_bucket, *next_ready;
+    struct pst_item *next_in_bucket, **at_in_bucket, *next_ready;
     struct { /* under the queue's gate */
         pst_store *store;
         struct pst_task *look; /* how much does the store hold? after a put */
@@ -50,6 +50,7 @@ struct pst_queue {
         struct pst_item *ready, **last_ready;
         size_t n_live, n_ready, n_sleeping;
         int is_freed;
+        int is_readable; /* the descriptor */
     } locked;
 };
 
