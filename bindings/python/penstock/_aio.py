@@ -2,7 +2,8 @@
 
 Each event loop has a queue (queue.c) whose descriptor it watches. What coroutines ask for in one
 turn of the loop is submitted together, and what has ended is taken together: one wake-up serves
-many. Functions that the queue does not know run in the loop's executor, where a token ends them.
+many. An operation is what its coroutine awaits (await.c). Functions that the queue does not know
+run in the loop's executor, where a token ends them.
 
 A coroutine that is cancelled first ends what it started: when it raises, nothing reads or writes
 the caller's buffers any more, and no write is under way.
@@ -18,104 +19,48 @@ from . import _functions, _streams
 from ._penstock import (COPY, DELETE, EXISTS, GET, GET_INTO, PUT, STAT, Cancel,
                         LengthMismatchError, Queue, UnsupportedOperationError)
 
-_FLUSH_AT = 64  # requests that wait for no later turn of the loop
 _PAGE = 1000
 
 
 class _Link:
-    """The queue of one event loop, which its users may let go."""
-    __slots__ = ("queue", "loop", "is_scheduled")
+    """The queue of one event loop."""
+    __slots__ = ("queue", "loop")
 
     def __init__(self, loop):
         key = id(loop)
         self.queue = Queue()
         self.loop = weakref.ref(loop, lambda _: _links.pop(key, None))
-        self.is_scheduled = False
-
-    def begin(self, loop):
-        """Submit at the end of this turn of the loop, or now if there is enough. What is over at
-        once is told at the end of the turn, when its coroutine waits for it."""
-        if self.queue.n_pending >= _FLUSH_AT:
-            self.queue.submit()
-        if not self.is_scheduled:
-            self.is_scheduled = True
-            loop.call_soon(self.flush)
-
-    def flush(self):
-        self.is_scheduled = False
-        _deliver(self.queue.flush())
-
-    def reap(self):
-        _deliver(self.queue.reap())
+        loop.add_reader(self.queue.fileno(), self.queue.reap)
 
 
 _links = {}  # by id() of their loops
 os.register_at_fork(after_in_child=_links.clear)
 
 
-def _deliver(over):
-    for waiter, error, result in over:
-        if waiter.done():
-            continue
-        if error is None:
-            waiter.set_result(result)
-        else:
-            waiter.set_exception(error)
-
-
-def _link_of(loop):
+def _queue_of(loop):
     link = _links.get(id(loop))
     if link is not None and link.loop() is loop:
-        return link
+        return link.queue
     for other in list(_links.values()):
         known = other.loop()
         if (known is not None and known.is_closed()
                 and _links.pop(id(known), None) is other):  # else another thread's loop does it
             other.queue.close()
-    link = _Link(loop)
-    loop.add_reader(link.queue.fileno(), link.reap)
-    _links[id(loop)] = link
-    return link
+    link = _links[id(loop)] = _Link(loop)
+    return link.queue
 
 
 def _begin(kind, store, target, first=None, second=None, timeout=None):
-    """Start one operation. None if the queue cannot carry it."""
+    """Start one operation, to be awaited at once. None if the queue cannot carry it."""
     loop = asyncio.get_running_loop()
-    link = _link_of(loop)
-    operation = link.queue.one(loop.create_future(), kind, store, target, first, second, timeout)
-    if operation is not None:
-        link.begin(loop)
-    return operation
+    return _queue_of(loop).one(loop, kind, store, target, first, second, timeout)
 
 
 def _begin_many(kind, store, targets, data, max_in_flight, return_exceptions, timeout):
     """Start many operations of a kind. None if the queue cannot carry them."""
     loop = asyncio.get_running_loop()
-    link = _link_of(loop)
-    operation = link.queue.many(loop.create_future(), kind, store, targets, data, max_in_flight,
+    return _queue_of(loop).many(loop, kind, store, targets, data, max_in_flight,
                                 return_exceptions, timeout)
-    if operation is not None:
-        link.begin(loop)
-    return operation
-
-
-async def _end(operation):
-    """Wait for an operation, and end it if the wait is cancelled."""
-    try:
-        return await operation.waiter
-    except asyncio.CancelledError:
-        loop = asyncio.get_running_loop()
-        operation.cancel()
-        while not operation.is_over:
-            operation.waiter = waiter = loop.create_future()
-            try:
-                await waiter
-            except asyncio.CancelledError:
-                pass  # it is being cancelled, and goes when it is over
-        raise
-    except GeneratorExit:
-        operation.cancel()
-        raise
 
 
 async def _in_thread(function, *args, **keywords):
@@ -158,7 +103,7 @@ async def _get_into(store, target, buffer, offset, expected_len, timeout, option
         return await _in_thread(_blocking(store, "get_into"), target, buffer, offset,
                                 timeout=timeout, **options)
     operation = _begin(GET_INTO, store, target, offset, buffer, timeout)
-    n_read = await _end(operation)
+    n_read = await operation
     there = max(operation.object_size - offset, 0)
     if expected_len is not None and there != expected_len:
         error = LengthMismatchError(
@@ -173,7 +118,7 @@ async def _put(store, target, data, borrow, timeout, options):
         data = _copy_of(data)
     operation = None if options else _begin(PUT, store, target, data, None, timeout)
     if operation is not None:
-        return await _end(operation)
+        return await operation
     return await _in_thread(_blocking(store, "put_bytes"), target, data, timeout=timeout,
                             **options)
 
@@ -191,14 +136,14 @@ async def _put_many(store, items, max_in_flight, borrow, return_exceptions, time
     if operation is None:
         return await _in_thread(_blocking(store, "put_many"), items, max_in_flight,
                                 return_exceptions=return_exceptions, timeout=timeout)
-    done = await _end(operation)
+    done = await operation
     return done if return_exceptions else None
 
 
 async def _copy(store, source, destination, timeout, options):
     if not options:
         try:
-            return await _end(_begin(COPY, store, source, destination, None, timeout))
+            return await _begin(COPY, store, source, destination, None, timeout)
         except UnsupportedOperationError:
             pass  # the store has no means of its own
     return await _in_thread(_blocking(store, "copy"), source, destination, timeout=timeout,
@@ -212,7 +157,7 @@ async def get_async(uri, *, timeout=None, **options):
     """Read a whole object: get()."""
     if options:
         return await _in_thread(_functions.get, uri, timeout=timeout, **options)
-    return await _end(_begin(GET, None, uri, 0, None, timeout))
+    return await _begin(GET, None, uri, 0, None, timeout)
 
 
 async def get_range_async(uri, offset, length=None, *, timeout=None, **options):
@@ -220,7 +165,7 @@ async def get_range_async(uri, offset, length=None, *, timeout=None, **options):
     if options:
         return await _in_thread(_functions.get_range, uri, offset, length, timeout=timeout,
                                 **options)
-    return await _end(_begin(GET, None, uri, offset, length, timeout))
+    return await _begin(GET, None, uri, offset, length, timeout)
 
 
 async def get_into_async(uri, buffer, offset=0, *, expected_len=None, timeout=None, **options):
@@ -231,7 +176,7 @@ async def get_into_async(uri, buffer, offset=0, *, expected_len=None, timeout=No
 
 async def get_many_async(uris, max_in_flight=64, *, return_exceptions=False, timeout=None):
     """Read many objects: get_many()."""
-    return await _end(_begin_many(GET, None, uris, None, max_in_flight, return_exceptions, timeout))
+    return await _begin_many(GET, None, uris, None, max_in_flight, return_exceptions, timeout)
 
 
 async def put_bytes_async(uri, data, *, borrow=True, timeout=None, **options):
@@ -256,25 +201,24 @@ async def stat_async(uri, *, timeout=None, **options):
     """The attributes of an object: stat()."""
     if options:
         return await _in_thread(_functions.stat, uri, timeout=timeout, **options)
-    return await _end(_begin(STAT, None, uri, timeout=timeout))
+    return await _begin(STAT, None, uri, timeout=timeout)
 
 
 async def stat_many_async(uris, max_in_flight=64, *, return_exceptions=False, timeout=None):
     """The attributes of many objects, in the order of the URIs."""
-    return await _end(_begin_many(STAT, None, uris, None, max_in_flight, return_exceptions,
-                                  timeout))
+    return await _begin_many(STAT, None, uris, None, max_in_flight, return_exceptions, timeout)
 
 
 async def exists_async(uri, *, timeout=None):
     """Is there an object? exists()."""
-    return await _end(_begin(EXISTS, None, uri, timeout=timeout))
+    return await _begin(EXISTS, None, uri, timeout=timeout)
 
 
 async def delete_async(uri, recursive=False, *, timeout=None, **options):
     """Delete an object: delete()."""
     if recursive or options:
         return await _in_thread(_functions.delete, uri, recursive, timeout=timeout, **options)
-    return await _end(_begin(DELETE, None, uri, timeout=timeout))
+    return await _begin(DELETE, None, uri, timeout=timeout)
 
 
 async def copy_async(src, dst, *, timeout=None, **options):
@@ -336,14 +280,14 @@ class _Methods:
         """Read a whole object: get()."""
         if options:
             return await _in_thread(self.get, key, timeout=timeout, **options)
-        return await _end(_begin(GET, self, key, 0, None, timeout))
+        return await _begin(GET, self, key, 0, None, timeout)
 
     async def get_range_async(self, key, offset, length=None, *, timeout=None, **options):
         """Read a range: get_range()."""
         if options:
             return await _in_thread(self.get_range, key, offset, length, timeout=timeout,
                                     **options)
-        return await _end(_begin(GET, self, key, offset, length, timeout))
+        return await _begin(GET, self, key, offset, length, timeout)
 
     async def get_into_async(self, key, buffer, offset=0, *, expected_len=None, timeout=None,
                              **options):
@@ -353,8 +297,7 @@ class _Methods:
     async def get_many_async(self, keys, max_in_flight=64, *, return_exceptions=False,
                              timeout=None):
         """Read many objects: get_many()."""
-        return await _end(_begin_many(GET, self, keys, None, max_in_flight, return_exceptions,
-                                      timeout))
+        return await _begin_many(GET, self, keys, None, max_in_flight, return_exceptions, timeout)
 
     async def put_bytes_async(self, key, data, *, borrow=True, timeout=None, **options):
         """Write a whole object: put_bytes()."""
@@ -369,23 +312,22 @@ class _Methods:
         """The attributes of an object: stat()."""
         if options:
             return await _in_thread(self.stat, key, timeout=timeout, **options)
-        return await _end(_begin(STAT, self, key, timeout=timeout))
+        return await _begin(STAT, self, key, timeout=timeout)
 
     async def stat_many_async(self, keys, max_in_flight=64, *, return_exceptions=False,
                               timeout=None):
         """The attributes of many objects, in the order of the keys."""
-        return await _end(_begin_many(STAT, self, keys, None, max_in_flight, return_exceptions,
-                                      timeout))
+        return await _begin_many(STAT, self, keys, None, max_in_flight, return_exceptions, timeout)
 
     async def exists_async(self, key, *, timeout=None):
         """Is there an object? exists()."""
-        return await _end(_begin(EXISTS, self, key, timeout=timeout))
+        return await _begin(EXISTS, self, key, timeout=timeout)
 
     async def delete_async(self, key, recursive=False, *, timeout=None, **options):
         """Delete an object: delete()."""
         if recursive or options:
             return await _in_thread(self.delete, key, recursive, timeout=timeout, **options)
-        return await _end(_begin(DELETE, self, key, timeout=timeout))
+        return await _begin(DELETE, self, key, timeout=timeout)
 
     async def copy_async(self, src, dst, *, timeout=None, **options):
         """Copy within the store: copy()."""

@@ -84,8 +84,8 @@ static int take_timeout(struct py_operation *operation, PyObject *timeout)
     return 0;
 }
 
-struct py_operation *py_operation_new(PyObject *waiter, int kind, PyObject *store,
-                                      PyObject *targets, int is_many, PyObject *timeout)
+struct py_operation *py_operation_new(PyObject *loop, int kind, PyObject *store, PyObject *targets,
+                                      int is_many, PyObject *timeout)
 {
     struct py_operation *operation = (struct py_operation *)(void *)PyType_GenericAlloc(
         py_operation_type, 0);
@@ -96,7 +96,7 @@ struct py_operation *py_operation_new(PyObject *waiter, int kind, PyObject *stor
     operation->window = 1;
     operation->length = PST_UNKNOWN;
     operation->object_size = ULLONG_MAX;
-    operation->waiter = Py_NewRef(waiter);
+    operation->wait.loop = Py_NewRef(loop);
     operation->owner = Py_NewRef(store);
     if (take_timeout(operation, timeout) < 0 || take_targets(operation, targets) < 0) {
         Py_DECREF(&operation->ob_base);
@@ -338,18 +338,17 @@ static int traverse(PyObject *self, visitproc visit, void *arg)
 {
     struct py_operation *operation = (struct py_operation *)(void *)self;
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT(operation->waiter);
     Py_VISIT(operation->targets);
     Py_VISIT(operation->result);
     Py_VISIT(operation->error);
     Py_VISIT(operation->owner);
-    return 0;
+    return py_await_traverse(operation, visit, arg);
 }
 
 static int clear(PyObject *self)
 {
     struct py_operation *operation = (struct py_operation *)(void *)self;
-    Py_CLEAR(operation->waiter);
+    py_await_clear(operation);
     Py_CLEAR(operation->result);
     Py_CLEAR(operation->error);
     return 0;
@@ -373,20 +372,8 @@ static void dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-static PyObject *cancel(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    py_operation_cancel((struct py_operation *)(void *)self);
-    Py_RETURN_NONE;
-}
-
-static PyMethodDef methods[] = {
-    {"cancel", cancel, METH_NOARGS, "Ask it to end; is_over tells when it has."},
-    {NULL, NULL, 0, NULL},
-};
-
 static PyMemberDef members[] = {
-    {"waiter", T_OBJECT_EX, offsetof(struct py_operation, waiter), 0, NULL},
+    {"_asyncio_future_blocking", T_BOOL, offsetof(struct py_operation, wait.is_blocking), 0, NULL},
     {"is_over", T_BOOL, offsetof(struct py_operation, is_over), READONLY, NULL},
     {"object_size", T_ULONGLONG, offsetof(struct py_operation, object_size), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
@@ -397,7 +384,11 @@ static PyType_Slot slots[] = {
     {Py_tp_traverse, PY_SLOT(traverse)},
     {Py_tp_clear, PY_SLOT(clear)},
     {Py_tp_dealloc, PY_SLOT(dealloc)},
-    {Py_tp_methods, methods},
+    {Py_am_await, PY_SLOT(PyObject_SelfIter)},
+    {Py_am_send, PY_SLOT(py_await_send)},
+    {Py_tp_iter, PY_SLOT(PyObject_SelfIter)},
+    {Py_tp_iternext, PY_SLOT(py_await_next)},
+    {Py_tp_methods, py_await_methods},
     {Py_tp_members, members},
     {0, NULL},
 };
@@ -420,7 +411,7 @@ int py_operation_init(PyObject *module)
         {"EXISTS", PY_EXISTS}, {"DELETE", PY_DELETE},     {"COPY", PY_COPY},
     };
     py_operation_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &spec, NULL);
-    if (!py_operation_type)
+    if (!py_operation_type || py_await_init() < 0)
         return -1;
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         if (PyModule_AddIntConstant(module, kinds[i].name, kinds[i].kind) < 0)

@@ -1,4 +1,5 @@
-/* operation.h - what queue.c (submit and reap) and operation.c (what is asked for and what came) share. */
+/* operation.h - what queue.c (submit and reap), operation.c (what is asked for and what came) and await.c (the
+ * coroutine that waits) share. */
 #ifndef PENSTOCK_PY_OPERATION_H
 #define PENSTOCK_PY_OPERATION_H
 
@@ -30,11 +31,18 @@ struct py_operation {
     PyObject *queue;                      /* borrowed; NULL once it is over */
     struct py_operation *previous, *next; /* among those that are not over */
     struct py_operation *next_waiting; /* among those with requests to submit; after the end: next
-                                           * of those that are over and not handed out */
-    PyObject *waiter;                  /* the future that gets the result */
+                                           * of those that are over and not told */
     PyObject *targets;                 /* as they were given: one, or a tuple */
     PyObject *result, *error;
     PyObject *owner; /* penstock.Store, or None: targets are URIs */
+    struct {         /* await.c; all but the loop NULL where there is none */
+        PyObject *loop;
+        PyObject *callback, *context; /* of the task that waits */
+        PyObject *thrown;             /* what the coroutine raises at the end, whatever came */
+        PyObject *message;            /* of the cancellation */
+        char is_blocking;             /* the task's, as of any future */
+        char is_told;                 /* the end; the callback is gone by then */
+    } wait;
     struct py_item *items;
     Py_buffer *data; /* PUT, GET_INTO: one each, held until that has ended; obj NULL: none */
     size_t n, n_started, n_live, window;
@@ -49,8 +57,8 @@ extern PyTypeObject *py_operation_type;
 int py_operation_init(PyObject *module);
 
 /* Make one; nothing is started. All arguments are checked here. `store`: None or a penstock.Store. */
-struct py_operation *py_operation_new(PyObject *waiter, int kind, PyObject *store,
-                                      PyObject *targets, int is_many, PyObject *timeout);
+struct py_operation *py_operation_new(PyObject *loop, int kind, PyObject *store, PyObject *targets,
+                                      int is_many, PyObject *timeout);
 
 /* The arguments that not all kinds have. */
 int py_operation_take_data(struct py_operation *operation, size_t i, PyObject *data);
@@ -75,6 +83,17 @@ void py_operation_refuse(struct py_item *item, pst_rc rc, const pst_error *err);
 
 /* Ask it to end and drop its result; is_over tells when it has (queue.c). */
 void py_operation_cancel(struct py_operation *operation);
+
+/* It is over: call back the task that waits. -1: that raised. */
+int py_operation_tell(struct py_operation *operation);
+
+/* What await.c brings to the type of operations. */
+int py_await_init(void);
+int py_await_traverse(struct py_operation *operation, visitproc visit, void *arg);
+void py_await_clear(struct py_operation *operation);
+PySendResult py_await_send(PyObject *self, PyObject *value, PyObject **result);
+PyObject *py_await_next(PyObject *self);
+extern PyMethodDef py_await_methods[];
 
 /* Cancel tokens for calls in other threads: cancel.c. */
 int py_cancel_init(PyObject *module);

@@ -1,9 +1,9 @@
 /* queue.c - operations that end on a descriptor, for event loops.
  *
- * A Queue belongs to one loop, whose thread alone calls it. one() and many() make operations, flush()
- * submits what waits, all in one go, and reap(), which the loop calls when the descriptor polls readable,
- * takes the events and submits what came next. Both give back the operations that are over, as (waiter, error,
- * result); the futures themselves are Python's business.
+ * A Queue belongs to one loop, whose thread alone calls it. one() and many() make operations. flush(), which
+ * the loop calls at the end of the turn, submits what waits, all in one go, and reap(), which the loop calls
+ * when the descriptor polls readable, takes the events and submits what came next. Both then tell the tasks
+ * whose operations are over, directly: one callback of the loop serves them all.
  *
  * Cancel is asked for and then waited for: an operation is over when nothing reads or writes the caller's
  * memory any more, or nothing was ever started. Another thread cancels only where the garbage collector
@@ -12,7 +12,7 @@
  * A request that a batch was refused for fails alone: the others are submitted one by one. */
 #include "operation.h"
 
-#define BATCH 64
+#define BATCH 64 /* requests that wait for no later turn of the loop */
 #define EVENTS 128
 #define END_WAIT_MS 1000u
 
@@ -21,8 +21,10 @@ struct queue {
     pst_queue *queue;
     struct py_operation *first;          /* all that are not over, a reference each */
     struct py_operation *waiting, **end; /* of these, those with requests to submit */
-    struct py_operation *over, **last;   /* not handed out yet, a reference each */
+    struct py_operation *over, **last;   /* not told yet, a reference each */
     Py_ssize_t n_pending;                /* requests that flush() would submit */
+    size_t n_over;
+    char is_scheduled; /* flush(), by the loop */
 };
 
 static struct queue *queue_of(PyObject *self)
@@ -104,6 +106,7 @@ static void end_if_over(struct queue *queue, struct py_operation *operation)
     operation->next_waiting = NULL;
     *queue->last = operation;
     queue->last = &operation->next_waiting;
+    queue->n_over++;
     py_operation_release(operation); /* of those that were never started */
 }
 
@@ -201,52 +204,59 @@ static void take_events(struct queue *queue, pst_event *events, size_t n)
     }
 }
 
-/* A list of those that are over. After a failure they stay where they are. */
-static PyObject *hand_out(struct queue *queue)
+/* Let the loop call flush() at the end of its turn. */
+static int schedule(struct queue *queue, PyObject *loop)
 {
-    PyObject *list = PyList_New(0);
-    while (list && queue->over) {
+    if (queue->is_scheduled)
+        return 0;
+    PyObject *call = PyObject_GetAttrString(&queue->ob_base, "flush");
+    PyObject *handle = call ? PyObject_CallMethod(loop, "call_soon", "O", call) : NULL;
+    queue->is_scheduled = handle != NULL;
+    Py_XDECREF(call);
+    Py_XDECREF(handle);
+    return handle ? 0 : -1;
+}
+
+/* After something that ends the loop was raised, the others are told in a later run. */
+static void tell_later(struct queue *queue, PyObject *loop)
+{
+    PyObject *type, *value, *traceback;
+    if (!queue->over)
+        return;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (schedule(queue, loop) < 0)
+        PyErr_WriteUnraisable(loop);
+    PyErr_Restore(type, value, traceback);
+}
+
+/* Tell those that are over by now. What they start, and what that ends at once, is for later turns: other
+ * callbacks of the loop come first. */
+static PyObject *tell(struct queue *queue)
+{
+    int rc = 0;
+    for (size_t n = queue->n_over; rc == 0 && n > 0 && queue->over; n--) {
         struct py_operation *operation = queue->over;
-        PyObject *error = operation->error ? operation->error : Py_None;
-        PyObject *result = operation->error || !operation->result || operation->is_dropped
-                               ? Py_None
-                               : operation->result;
-        PyObject *triple = PyTuple_Pack(3, operation->waiter ? operation->waiter : Py_None, error,
-                                        result);
-        if (!triple || PyList_Append(list, triple) < 0)
-            Py_CLEAR(list);
-        Py_XDECREF(triple);
-        if (!list)
-            break;
         queue->over = operation->next_waiting;
         if (!queue->over)
             queue->last = &queue->over;
-        Py_CLEAR(operation->waiter);
-        Py_CLEAR(operation->error);
-        Py_CLEAR(operation->result);
+        queue->n_over--;
+        rc = py_operation_tell(operation);
+        if (rc < 0)
+            tell_later(queue, operation->wait.loop);
         Py_DECREF(&operation->ob_base);
     }
-    return list;
-}
-
-static PyObject *submit_now(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    struct queue *queue = queue_of(self);
-    if (!open_queue(queue))
-        return NULL;
-    submit_waiting(queue);
-    Py_RETURN_NONE;
+    return rc < 0 ? NULL : Py_NewRef(Py_None);
 }
 
 static PyObject *flush(PyObject *self, PyObject *unused)
 {
     (void)unused;
     struct queue *queue = queue_of(self);
+    queue->is_scheduled = 0;
     if (!open_queue(queue))
         return NULL;
     submit_waiting(queue);
-    return hand_out(queue);
+    return tell(queue);
 }
 
 static PyObject *reap(PyObject *self, PyObject *unused)
@@ -266,19 +276,27 @@ static PyObject *reap(PyObject *self, PyObject *unused)
         return py_raise(rc, &err, NULL);
     take_events(queue, events, n);
     submit_waiting(queue);
-    return hand_out(queue);
+    return tell(queue);
 }
 
 /* ---- making operations ------------------------------------------------------------------------ */
 
+/* Submitted at the end of this turn of the loop, or now if there is enough. What is over at once is told at
+ * the end of the turn, too, when its coroutine waits for it. Takes over the reference. */
 static PyObject *begin(struct queue *queue, struct py_operation *operation)
 {
+    if (schedule(queue, operation->wait.loop) < 0) {
+        Py_DECREF(&operation->ob_base);
+        return NULL;
+    }
     Py_INCREF(&operation->ob_base);
     operation->queue = &queue->ob_base;
     link_live(queue, operation);
     wait_if_room(queue, operation);
     queue->n_pending += (Py_ssize_t)room_of(operation);
     end_if_over(queue, operation); /* many of none */
+    if (queue->n_pending >= BATCH)
+        submit_waiting(queue);
     return &operation->ob_base;
 }
 
@@ -404,9 +422,9 @@ static PyObject *many(PyObject *self, PyObject *const *args, Py_ssize_t n_args)
 void py_operation_cancel(struct py_operation *operation)
 {
     PyObject *self = Py_XNewRef(operation->queue);
+    operation->is_dropped = 1; /* what came and was not told yet, too */
     if (!self)
         return;
-    operation->is_dropped = 1;
     stop(queue_of(self), operation);
     end_if_over(queue_of(self), operation);
     Py_DECREF(self);
@@ -489,6 +507,7 @@ static void shut(struct queue *queue)
         Py_DECREF(&operation->ob_base);
     }
     queue->last = &queue->over;
+    queue->n_over = 0;
 }
 
 static PyObject *close_queue(PyObject *self, PyObject *unused)
@@ -536,14 +555,13 @@ static PyObject *get_pending(PyObject *self, void *unused)
 
 static PyMethodDef methods[] = {
     {"one", PY_METHOD(one), METH_FASTCALL,
-     "one(waiter, kind, store, target, first, second, timeout)\n\n"
+     "one(loop, kind, store, target, first, second, timeout)\n\n"
      "Make an operation on one object; None if its data needs more than one request."},
     {"many", PY_METHOD(many), METH_FASTCALL,
-     "many(waiter, kind, store, targets, data, max_in_flight, return_exceptions, timeout)\n\n"
+     "many(loop, kind, store, targets, data, max_in_flight, return_exceptions, timeout)\n\n"
      "Make an operation on many objects; None if any data needs more than one request."},
-    {"submit", submit_now, METH_NOARGS, "Submit what waits; flush() is still to come."},
-    {"flush", flush, METH_NOARGS, "Submit what waits. Gives what is over."},
-    {"reap", reap, METH_NOARGS, "Take what has ended. Gives (waiter, error, result) of each."},
+    {"flush", flush, METH_NOARGS, "Submit what waits, and tell what is over."},
+    {"reap", reap, METH_NOARGS, "Take what has ended, and tell the tasks that wait for it."},
     {"fileno", get_fileno, METH_NOARGS, "Polls readable while something has ended."},
     {"close", close_queue, METH_NOARGS, "End everything."},
     {NULL, NULL, 0, NULL},

@@ -1,6 +1,7 @@
 """asyncio: coroutines, batched over one descriptor, and nothing is left after a cancel."""
 import asyncio
 import contextlib
+import contextvars
 import gc
 import os
 import random
@@ -279,16 +280,108 @@ class Many(Case, unittest.IsolatedAsyncioTestCase):
 
     async def test_one_wake_up_serves_many(self):
         await penstock.get_async(self.uris[0])
-        link = _aio._links[id(asyncio.get_running_loop())]
-        with mock.patch.object(_aio, "_deliver", wraps=_aio._deliver) as deliver:
-            tasks = [asyncio.ensure_future(penstock.get_async(uri)) for uri in self.uris]
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            time.sleep(1)  # the loop has other things to do
-            views = await asyncio.gather(*tasks)
+        loop = asyncio.get_running_loop()
+        queue = _aio._links[id(loop)].queue
+        reap = mock.Mock(wraps=queue.reap)
+        loop.add_reader(queue.fileno(), reap)  # in place of its own
+        tasks = [asyncio.ensure_future(penstock.get_async(uri)) for uri in self.uris]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        time.sleep(1)  # the loop has other things to do
+        views = await asyncio.gather(*tasks)
         self.assertEqual([bytes(v) for v in views], [b"%d" % i for i in range(300)])
-        self.assertLess(deliver.call_count, 30)
-        self.assertEqual(link.queue.n_pending, 0)
+        self.assertGreater(reap.call_count, 0)
+        self.assertLess(reap.call_count, 30)
+        self.assertEqual(queue.n_pending, 0)
+
+
+class Awaiting(Case, unittest.IsolatedAsyncioTestCase):
+    """Operations and the tasks that wait for them."""
+
+    async def asyncSetUp(self):
+        asyncio.get_running_loop().slow_callback_duration = 60
+        self.a = self.write("a", b"hello")
+
+    async def start(self, *coroutines):
+        """Tasks whose operations have all come, though the loop does not know yet."""
+        tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        time.sleep(0.5)
+        return tasks
+
+    async def test_task_is_cancelled_by_one_that_is_woken_with_it(self):
+        async def get(i):
+            view = await penstock.get_async(self.a)
+            tasks[1 - i].cancel()
+            return bytes(view)
+
+        tasks = await self.start(get(0), get(1))
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        self.assertEqual({type(each) for each in results}, {bytes, asyncio.CancelledError})
+
+    async def test_message_of_a_cancel_arrives(self):
+        task, = await self.start(penstock.get_async(self.a))
+        task.cancel("enough")
+        with self.assertRaisesRegex(asyncio.CancelledError, "enough"):
+            await task
+
+    async def test_each_task_goes_on_in_its_own_context(self):
+        number = contextvars.ContextVar("number")
+
+        async def get(i):
+            number.set(i)
+            await penstock.get_async(self.a)
+            return number.get()
+
+        self.assertEqual(await asyncio.gather(*map(get, range(100))), list(range(100)))
+
+    async def test_other_callbacks_get_their_turn(self):
+        async def never_ends():
+            while True:
+                await penstock.get_many_async([])
+
+        with self.assertRaises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await never_ends()
+
+    async def test_tasks_written_in_python(self):
+        loop = asyncio.get_running_loop()
+        view = await asyncio.tasks._PyTask(penstock.get_async(self.a), loop=loop)
+        self.assertEqual(bytes(view), b"hello")
+        task = asyncio.tasks._PyTask(penstock.get_async(self.a), loop=loop)
+        await asyncio.sleep(0)
+        task.cancel()
+        with self.assertRaises(asyncio.CancelledError):
+            await task
+
+    async def test_while_somebody_traces(self):
+        before = sys.gettrace()
+        sys.settrace(lambda *_: None)
+        try:
+            self.assertEqual(bytes(await penstock.get_async(self.a)), b"hello")
+            with self.assertRaises(penstock.NotFoundError):
+                await penstock.get_async(self.uri("nothing"))
+        finally:
+            sys.settrace(before)
+
+    async def test_nothing_is_kept_of_what_was_awaited(self):
+        kept = []
+
+        async def get():
+            kept.append(weakref.ref(asyncio.current_task()))
+            await penstock.get_async(self.a)
+            with contextlib.suppress(penstock.NotFoundError):
+                await penstock.get_into_async(self.uri("nothing"), bytearray(1))
+
+        gc.disable()
+        try:
+            for _ in range(10):
+                await asyncio.create_task(get())
+            await asyncio.sleep(0)
+            self.assertEqual([each() for each in kept], [None] * 10)
+        finally:
+            gc.enable()
 
 
 class Loops(Case):
@@ -308,6 +401,28 @@ class Loops(Case):
         gc.collect()
         self.assertLessEqual(n_descriptors(), before + 1)  # the last one may still be known
         self.assertLessEqual(len(_aio._links), 1)
+
+    def test_task_that_ends_the_loop_leaves_the_others(self):
+        async def get():
+            await penstock.get_async(self.a)
+            raise SystemExit
+
+        async def run():
+            while not all(task.done() for task in tasks):
+                await asyncio.sleep(0)
+                time.sleep(0.05)  # what has come by now is taken together
+
+        loop = asyncio.new_event_loop()
+        loop.slow_callback_duration = 60
+        tasks = [loop.create_task(get()) for _ in range(10)]
+        for n in range(1, 11):
+            with self.assertRaises(SystemExit):
+                loop.run_until_complete(run())
+            self.assertEqual(sum(task.done() for task in tasks), n)
+        for task in tasks:
+            self.assertRaises(SystemExit, task.result)
+        loop.run_until_complete(asyncio.sleep(0.1))
+        loop.close()
 
     def test_loop_is_not_kept(self):
         loop = asyncio.new_event_loop()
@@ -553,6 +668,27 @@ class SlowStore(Case):
         self.server.forget_log()
         asyncio.run(run())
         self.assertEqual(self.server.log(), [])
+
+    def test_whatever_is_thrown_waits_for_the_end(self):
+        self.stall()
+
+        async def run():
+            buffer = bytearray(5)
+            coroutine = self.store.get_into_async("a", buffer)
+            operation = coroutine.send(None)
+            await asyncio.sleep(0.2)
+            try:
+                while coroutine.throw(KeyError("mine")) is operation:
+                    with self.assertRaises(BufferError):
+                        buffer.append(0)  # it may still be written
+                    await asyncio.sleep(0.01)
+            except KeyError as error:
+                self.assertEqual(error.args, ("mine",))
+            buffer.append(0)
+
+        began = time.monotonic()
+        asyncio.run(run())
+        self.assertLess(time.monotonic() - began, 0.2 + SOON_S)
 
     def test_cancelled_twice(self):
         self.stall()
