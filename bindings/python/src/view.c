@@ -318,6 +318,38 @@ static PyObject *view_subscript(PyObject *self, PyObject *index)
     return view_item(self, i);
 }
 
+/* A byte, or several in a row, as in bytes: without this `in` would look at single bytes alone and say no. */
+static int view_contains(PyObject *self, PyObject *value)
+{
+    Py_buffer all, part;
+    unsigned char byte;
+
+    if (PyIndex_Check(value)) {
+        const Py_ssize_t number = PyNumber_AsSsize_t(value, PyExc_ValueError);
+        if (number == -1 && PyErr_Occurred())
+            return -1;
+        if (number < 0 || number > 255) {
+            PyErr_SetString(PyExc_ValueError, "byte must be in range(0, 256)");
+            return -1;
+        }
+        byte = (unsigned char)number;
+        part = (Py_buffer){.buf = &byte, .len = 1};
+    } else if (py_bytes_take(value, &part) < 0) {
+        return -1;
+    }
+    int result = PyObject_GetBuffer(self, &all, PyBUF_SIMPLE);
+    if (result == 0) {
+        PyThreadState *thread = PyEval_SaveThread();
+        result = part.len == 0 ||
+                 (all.len > 0 && memmem(all.buf, (size_t)all.len, part.buf, (size_t)part.len));
+        PyEval_RestoreThread(thread);
+        PyBuffer_Release(&all);
+    }
+    if (part.obj)
+        PyBuffer_Release(&part);
+    return result;
+}
+
 /* ---- comparison and hash ----------------------------------------------------------------------- */
 
 static int compare_bytes(const Py_buffer *a, const Py_buffer *b)
@@ -500,6 +532,7 @@ static PyType_Slot slots[] = {
     {Py_bf_releasebuffer, PY_SLOT(view_releasebuffer)},
     {Py_sq_length, PY_SLOT(view_length)},
     {Py_sq_item, PY_SLOT(view_item)},
+    {Py_sq_contains, PY_SLOT(view_contains)},
     {Py_mp_length, PY_SLOT(view_length)},
     {Py_mp_subscript, PY_SLOT(view_subscript)},
     {0, NULL},

@@ -108,6 +108,23 @@ class Bytes(unittest.TestCase):
             with self.assertRaises(TypeError):
                 self.view[index]
 
+    def test_contains_what_bytes_would(self):
+        data = b"one\ntwo\0"
+        view = BytesView(data)
+        for part in (b"two", b"one\n", b"", data, data + b"x", b"tow", bytearray(b"w"), view[2:5],
+                     memoryview(b"\0"), ord("w"), 255, True):
+            with self.subTest(part=part):
+                self.assertIs(part in view, part in data)
+        self.assertNotIn(b"x", BytesView(b""))
+        self.assertIn(b"", BytesView(b""))
+        for kind, part in ((TypeError, "two"), (TypeError, None), (ValueError, 256),
+                           (ValueError, -1), (ValueError, 1 << 70)):
+            with self.subTest(part=part), self.assertRaises(kind):
+                part in view
+        view.release()
+        with self.assertRaises(ValueError):
+            b"one" in view
+
     def test_slices_show_the_same_memory(self):
         at = address(self.view)
         for piece, start in ((self.view[10:20], 10), (self.view[-5:], len(DATA) - 5),
