@@ -587,6 +587,21 @@ static void test_writer__an_upload_that_is_being_opened_is_not_cut_off(void **st
     memstore_wait_for(&mem.n_aborted, 1);
 }
 
+static void test_writer__an_upload_that_opens_when_its_store_is_gone_is_aborted(void **state)
+{
+    struct fixture *f = *state;
+    const pst_call hasty = {.struct_size = sizeof(hasty), .timeout_ms = 20};
+    mem.mode[MEM_UPLOAD_OPEN] = MEM_HOLD;
+    pst_writer *writer = open_writer(state, NULL, &hasty);
+    assert_int_equal(write_pattern(writer, 3 * PART, MIB, NULL), PST_E_DEADLINE);
+    pst_writer_free(writer);
+    f->writer = NULL;
+    pst_store_free(f->store); /* a second at most */
+    f->store = NULL;
+    memstore_release();
+    memstore_wait_for(&mem.n_aborted, 1);
+}
+
 static void test_writer__a_commit_nobody_waited_for_is_not_aborted_if_it_happened(void **state)
 {
     struct fixture *f = *state;
@@ -791,6 +806,7 @@ int main(void)
         TEST(test_writer__freed_while_a_part_is_stuck_it_is_aborted_when_that_ends),
         TEST(test_writer__an_upload_that_opens_too_late_is_aborted),
         TEST(test_writer__an_upload_that_is_being_opened_is_not_cut_off),
+        TEST(test_writer__an_upload_that_opens_when_its_store_is_gone_is_aborted),
         TEST(test_writer__a_commit_nobody_waited_for_is_not_aborted_if_it_happened),
         TEST(test_writer__cancel_tells_that_what_nobody_waited_for_was_published),
         TEST(test_writer__a_fired_token_ends_a_write_that_waits),

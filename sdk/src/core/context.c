@@ -404,7 +404,7 @@ static void each_port(struct pst_core *core, void (*fn)(struct pst_port *, uint6
 static void cancel_port(struct pst_port *port, uint64_t deadline_ns)
 {
     (void)deadline_ns;
-    pst_port_cancel_all(port);
+    pst_port_cancel_all(port, 1);
 }
 
 static void wait_port(struct pst_port *port, uint64_t deadline_ns)

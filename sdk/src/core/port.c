@@ -350,7 +350,12 @@ int pst_port_others_run(struct pst_port *port)
 
 /* ---- ending ----------------------------------------------------------------------------------- */
 
-void pst_port_cancel_all(struct pst_port *port)
+static int is_of_upload(const struct pst_task *task)
+{
+    return task->slot == PST_SLOT_UPLOAD_OPEN || task->slot == PST_SLOT_UPLOAD_ABORT;
+}
+
+void pst_port_cancel_all(struct pst_port *port, int with_uploads)
 {
     struct pst_task *batch[CANCEL_BATCH]; /* one walk along the list for so many */
     size_t n;
@@ -359,7 +364,7 @@ void pst_port_cancel_all(struct pst_port *port)
         pthread_mutex_lock(&port->mutex);
         for (struct pst_task *task = port->locked.tasks; task && n < CANCEL_BATCH;
              task = task->next_task) {
-            if (!atomic_load(&task->is_cancelled))
+            if (!atomic_load(&task->is_cancelled) && (with_uploads || !is_of_upload(task)))
                 batch[n++] = pst_task_ref(task);
         }
         pthread_mutex_unlock(&port->mutex);

@@ -73,8 +73,9 @@ void pst_port_pump(struct pst_port *port);
 /* Pump on the reactor at due_ns (CLOCK_MONOTONIC, 0: now). */
 void pst_port_pump_later(struct pst_port *port, uint64_t due_ns);
 
-/* Cancel every task. */
-void pst_port_cancel_all(struct pst_port *port);
+/* Cancel every task; without `with_uploads` not what opens and aborts uploads: cut off, it would leave one in
+ * the store. */
+void pst_port_cancel_all(struct pst_port *port, int with_uploads);
 
 /* Wait until no task is left or the deadline has come. Returns 1 when none is left. */
 int pst_port_wait_idle(struct pst_port *port, uint64_t deadline_ns);

@@ -301,7 +301,7 @@ void pst_store_free(pst_store *store)
     if (core->generation == pst_fork_generation()) {
         if (store->cached_in == core)
             leave_cache(core, store);
-        pst_port_cancel_all(port);
+        pst_port_cancel_all(port, 0);
         if (PST_FAULT(CLOSE_EARLY))
             port->loaded->ops.close(port->backend);
         pst_port_wait_idle(port, pst_now_ns() + END_WAIT_NS);
