@@ -14,6 +14,8 @@ import os
 import re
 import threading
 
+from fsspec.compression import compr
+from fsspec.core import get_compression
 from fsspec.registry import register_implementation
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 from fsspec.utils import stringify_path
@@ -212,11 +214,16 @@ class PenstockFileSystem(AbstractFileSystem):
 
     def open(self, path, mode="rb", block_size=None, cache_options=None, compression=None,
              **kwargs):
-        if "b" in mode or "r" in mode or compression:
+        if "r" in mode:
             return super().open(path, mode, block_size, cache_options, compression, **kwargs)
         text = {name: kwargs.pop(name) for name in ("encoding", "errors", "newline")
                 if name in kwargs}
-        return _TextWriter(self.open(path, mode.replace("t", "") + "b", block_size, **kwargs), **text)
+        whole = mode if "b" in mode else mode.replace("t", "") + "b"
+        file = super().open(path, whole, block_size, **kwargs)
+        compression = get_compression(path, compression)
+        if compression is not None:
+            file = _Compressor(file, compression)
+        return file if "b" in mode else _TextWriter(file, **text)
 
     def _open(self, path, mode="rb", block_size=None, autocommit=True, cache_options=None,
               **kwargs):
@@ -438,8 +445,47 @@ class PenstockFile(AbstractBufferedFile):
             self.discard()
 
 
+class _Compressor(io.BufferedIOBase):
+    """Bytes that are compressed into a PenstockFile: closing this closes that, and what drops this drops
+    that. The compressors themselves leave the file below them open."""
+
+    def __init__(self, file, compression):
+        self._file = file
+        self._compressor = compr[compression](file, mode="w")
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        return self._compressor.write(data)
+
+    def close(self):
+        if self.closed:
+            return
+        try:
+            self._compressor.close()
+        except BaseException:
+            self.discard()
+            raise
+        super().close()
+        self._file.close()
+
+    def discard(self):
+        super().close()
+        self._file.discard()
+
+    def __exit__(self, kind, value, trace):
+        if kind is not None:
+            self.discard()
+        self.close()
+
+    def __del__(self):
+        if not self.closed and hasattr(self, "_file"):
+            self.discard()
+
+
 class _TextWriter(io.TextIOWrapper):
-    """Text into a PenstockFile, dropped where its bytes would be."""
+    """Text into a PenstockFile or a _Compressor, dropped where its bytes would be."""
 
     def __exit__(self, kind, value, trace):
         if kind is not None:

@@ -137,6 +137,26 @@ class LocalFiles(Local):
         del f
         self.assertEqual(os.listdir(self.root), [])
 
+    def test_compressed_files_appear_when_they_are_closed(self):
+        for compression in ("gzip", "bz2", "xz", "infer"):
+            path = self.path("t.gz")
+            for mode, data in (("wb", b"one"), ("w", "one\n")):
+                with self.subTest(compression=compression, mode=mode):
+                    with self.fs.open(path, mode, compression=compression) as f:
+                        f.write(data)
+                        self.assertFalse(self.fs.exists(path))
+                    with self.fs.open(path, mode.replace("w", "r"), compression=compression) as f:
+                        self.assertEqual(f.read(), data)
+                    self.fs.rm(path)
+                    with self.assertRaises(KeyError):
+                        with self.fs.open(path, mode, compression=compression) as f:
+                            f.write(data)
+                            raise KeyError
+                    f = self.fs.open(path, mode, compression=compression)
+                    f.write(data)
+                    del f
+                    self.assertEqual(os.listdir(self.root), [])
+
     def test_modes_that_there_are_not_are_refused_and_that_is_all(self):
         path = self.make("a")
         with warnings_of_the_interpreter() as heard:
