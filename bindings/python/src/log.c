@@ -12,7 +12,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-enum { LINES_MAX = 64, LINE_SIZE = 1024 };
+enum { LINES_MAX = 64, LINES_AT_ONCE = 8, LINE_SIZE = 1024 };
 
 struct line {
     uint32_t level;
@@ -149,16 +149,15 @@ static PyObject *find_logger(void)
     return logger;
 }
 
-/* What the handlers' own work adds is left for the next time, or this might never end. */
-static int empty_ring(void *unused)
+/* Tell so many at most: what the handlers' own work adds might never end. */
+static int tell_lines(int max)
 {
     PyObject *logger = find_logger();
     struct line line = {0};
     unsigned long n_dropped = 0;
     int has_line = 1, result = logger ? 0 : tell_failure(NULL);
 
-    (void)unused;
-    for (int n = 0; has_line && n < LINES_MAX && result == 0; n++) {
+    for (int n = 0; has_line && n < max && result == 0; n++) {
         has_line = take_line(&line, &n_dropped);
         if (logger && n_dropped > 0)
             result = log_text(logger, PST_LEVEL_WARN,
@@ -174,6 +173,12 @@ static int empty_ring(void *unused)
     return result;
 }
 
+static int empty_ring(void *unused)
+{
+    (void)unused;
+    return tell_lines(LINES_AT_ONCE);
+}
+
 /* ---- life -------------------------------------------------------------------------------------- */
 
 static PyObject *end_logging(PyObject *self, PyObject *unused)
@@ -187,7 +192,7 @@ static PyObject *end_logging(PyObject *self, PyObject *unused)
     pthread_mutex_unlock(&ring.mutex);
     /* Not for nothing: importing logging now would make Python forget that it ends by Ctrl-C. */
     if (has_lines)
-        result = empty_ring(NULL);
+        result = tell_lines(LINES_MAX);
     atomic_store(&has_ended, 1);
     return result < 0 ? NULL : Py_NewRef(Py_None);
 }
