@@ -141,7 +141,7 @@ static int copy_inside(const struct py_place *from, const struct py_place *to,
     if (rc == PST_OK)
         *etag = etag_of(&written);
     else
-        py_place_fail(from, rc, &err);
+        py_place_fail(from->store == to->store ? from : to, rc, &err); /* as its message does */
     return *etag ? 0 : -1;
 }
 

@@ -320,6 +320,13 @@ class Files(Case):
         with self.assertRaises(penstock.NotFoundError) as caught:
             penstock.upload(self.dir + "/a", "s3://missing/d")
         self.assertEqual(caught.exception.uri, "s3://missing/d/a")
+        S3.objects["bucket/a"] = b""
+        with self.assertRaises(penstock.NotFoundError) as caught:
+            penstock.copy("s3://bucket/a", "s3://missing/b")
+        self.assertEqual(caught.exception.uri, "s3://missing/b")
+        with self.assertRaises(penstock.NotFoundError) as caught:
+            penstock.copy("s3://bucket/none", "s3://bucket/b")
+        self.assertEqual(caught.exception.uri, "s3://bucket/none")
         os.symlink("none", self.dir + "/dangling")
         with self.assertRaises(penstock.NotFoundError) as caught:
             penstock.upload(self.dir + "/dangling", "s3://bucket/")
