@@ -74,6 +74,7 @@ function(pst_sanitize_python name)
     endif()
     execute_process(COMMAND ${CMAKE_C_COMPILER} -print-file-name=libasan.so
         OUTPUT_VARIABLE runtime OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+    set_property(TEST ${name} PROPERTY TIMEOUT 360)
     set_property(TEST ${name} PROPERTY ENVIRONMENT_MODIFICATION
         "LD_PRELOAD=set:${runtime}" "PYTHONMALLOC=set:malloc"
         "ASAN_OPTIONS=string_append::detect_leaks=0:quarantine_size_mb=32")
