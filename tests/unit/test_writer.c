@@ -651,6 +651,28 @@ static void test_writer__cancel_tells_that_what_nobody_waited_for_was_published(
     assert_int_equal(mem.n_aborted, 0);
 }
 
+static void test_writer__cancel_does_not_deny_what_may_have_been_published(void **state)
+{
+    const pst_call one = {.struct_size = sizeof(one), .max_attempts = 1};
+    const uint32_t flags = PST_ERR_RETRYABLE | PST_ERR_MAYBE_APPLIED;
+    for (size_t size = PART; size <= 2 * PART; size += PART) { /* a put, an upload */
+        enum mem_slot slot = size == PART ? MEM_PUT : MEM_UPLOAD_COMMIT;
+        pst_error err = PST_ERROR_INIT;
+        mem.fault[slot] = (struct mem_fault){1, 99, PST_E_UNAVAILABLE, flags, 1};
+        pst_writer *writer = open_writer(state, NULL, &one);
+        assert_int_equal(write_pattern(writer, size, PART, NULL), PST_OK);
+        assert_int_equal(pst_writer_finalize(writer, NULL, &err), PST_E_UNAVAILABLE);
+        assert_true(err.flags & PST_ERR_MAYBE_APPLIED);
+        mem.fault[slot] = (struct mem_fault){1, 99, PST_E_UNAVAILABLE, PST_ERR_RETRYABLE, 0};
+        assert_int_equal(pst_writer_finalize(writer, NULL, &err), PST_E_UNAVAILABLE);
+        assert_true(err.flags & PST_ERR_MAYBE_APPLIED); /* of the first */
+        assert_int_equal(pst_writer_cancel(writer, &err), PST_E_UNAVAILABLE);
+        assert_true(err.flags & PST_ERR_MAYBE_APPLIED);
+        assert_non_null(strstr(err.message, "not known"));
+        assert_stored("k", size);
+    }
+}
+
 struct stuck_write {
     pst_writer *writer;
     pst_rc rc;
@@ -809,6 +831,7 @@ int main(void)
         TEST(test_writer__an_upload_that_opens_when_its_store_is_gone_is_aborted),
         TEST(test_writer__a_commit_nobody_waited_for_is_not_aborted_if_it_happened),
         TEST(test_writer__cancel_tells_that_what_nobody_waited_for_was_published),
+        TEST(test_writer__cancel_does_not_deny_what_may_have_been_published),
         TEST(test_writer__a_fired_token_ends_a_write_that_waits),
         SMALL(test_writer__a_write_that_waits_for_budget_can_be_cut_short),
         TEST(test_writer__outlives_its_context_and_its_store),

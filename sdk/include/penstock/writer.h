@@ -55,7 +55,8 @@ PST_API PST_NODISCARD pst_rc pst_writer_finalize(pst_writer *writer, pst_write_r
 
 /* Drop everything written so far and leave nothing in the store. May be repeated.
  * Errors: those of aborting; DEADLINE when it goes on in the background; INVALID when the object was
- * published, be it behind the back of a finalize that failed with PST_ERR_MAYBE_APPLIED. */
+ * published, be it behind the back of a finalize that failed with PST_ERR_MAYBE_APPLIED; UNAVAILABLE with
+ * that flag when such a finalize has left it unknown, and all the rest is dropped. */
 PST_API PST_NODISCARD pst_rc pst_writer_cancel(pst_writer *writer, pst_error *err);
 
 /* Release the writer; one that was not finalized is cancelled, never committed. NULL is allowed. */

@@ -258,6 +258,15 @@ static pst_rc wait_for_end_locked(struct pst_sink *sink, const struct pst_limit 
     return rc;
 }
 
+/* Stores call an upload that was committed gone, as they do one that was aborted. */
+static pst_rc fail_in_doubt(struct pst_sink *sink, pst_error *err)
+{
+    pst_error cause = PST_ERROR_INIT;
+    pst_fail(&cause, PST_E_UNAVAILABLE, "it is not known whether the object was published before");
+    cause.flags |= PST_ERR_MAYBE_APPLIED;
+    return pst_fail_at(sink->port, "PUT abort", sink->key, PST_E_UNAVAILABLE, &cause, err);
+}
+
 pst_rc pst_sink_abort(struct pst_sink *sink, const struct pst_sink_run *run, pst_error *err)
 {
     struct pst_trip *abort_trip = NULL;
@@ -279,7 +288,7 @@ pst_rc pst_sink_abort(struct pst_sink *sink, const struct pst_sink_run *run, pst
     pthread_mutex_lock(&sink->gate.mutex);
     rc = rc == PST_OK ? wait_for_end_locked(sink, &run->limit) : rc;
     pst_rc abort_rc = sink->locked.abort_rc;
-    int is_committed = sink->locked.is_committed;
+    int is_committed = sink->locked.is_committed, is_in_doubt = sink->locked.is_in_doubt;
     if (rc == PST_OK && abort_rc != PST_OK)
         pst_error_copy(err, &sink->locked.abort_error);
     pthread_mutex_unlock(&sink->gate.mutex);
@@ -287,5 +296,7 @@ pst_rc pst_sink_abort(struct pst_sink *sink, const struct pst_sink_run *run, pst
         return pst_fail_at(sink->port, "PUT abort", sink->key, rc, NULL, err);
     if (is_committed)
         return pst_fail(err, PST_E_INVALID, "the object was published already");
+    if (abort_rc == PST_OK && is_in_doubt)
+        return fail_in_doubt(sink, err);
     return abort_rc;
 }

@@ -81,6 +81,8 @@ static void note_end_locked(struct pst_trip *trip, pst_rc rc)
     case PST_SLOT_UPLOAD_COMMIT:
         if (rc == PST_OK)
             sink->locked.is_committed = 1;
+        else if (trip->task->error.flags & PST_ERR_MAYBE_APPLIED)
+            sink->locked.is_in_doubt = 1;
         break;
     case PST_SLOT_UPLOAD_ABORT:
         sink->locked.is_aborted = rc == PST_OK;
@@ -167,6 +169,7 @@ pst_rc pst_trip_run(struct pst_trip *trip, const struct pst_sink_run *run, pst_e
     trip->is_abandoned = !is_done;
     if (is_done)
         rc = trip->rc;
+    int is_in_doubt = sink->locked.is_in_doubt;
     pthread_mutex_unlock(&sink->gate.mutex);
     if (!is_done) {
         if (!is_open) /* cut off, it might leave an upload whose name nobody heard */
@@ -176,6 +179,8 @@ pst_rc pst_trip_run(struct pst_trip *trip, const struct pst_sink_run *run, pst_e
             err->flags |= PST_ERR_MAYBE_APPLIED;
     } else if (rc != PST_OK) {
         pst_call_fail(task, sink->key, rc, err);
+        if (err && is_in_doubt) /* that of an earlier try, too */
+            err->flags |= PST_ERR_MAYBE_APPLIED;
     }
     pst_task_unref(task);
     return rc;
