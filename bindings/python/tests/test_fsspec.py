@@ -9,6 +9,7 @@ import sys
 import tempfile
 import unittest
 import unittest.mock
+import uuid
 
 if importlib.util.find_spec("fsspec") is None:
     print("fsspec is not installed")
@@ -19,6 +20,8 @@ import fsspec
 import fake_s3
 import penstock
 from penstock.fsspec import PenstockFileSystem, PenstockLocalFileSystem, PenstockS3FileSystem
+
+ENDPOINT = os.environ.get("PST_MINIO_ENDPOINT")
 
 
 @contextlib.contextmanager
@@ -44,6 +47,21 @@ class Local(unittest.TestCase):
         with open(self.path(name), "wb") as f:
             f.write(data)
         return self.path(name)
+
+
+class OnS3(unittest.TestCase):
+    """A bucket on the server of tests/servers/up; credentials are in the environment."""
+    options = {"endpoint": ENDPOINT}
+
+    def setUp(self):
+        self.fs = fsspec.filesystem("penstock+s3", **self.options)
+        self.root = "fsspec-" + uuid.uuid4().hex
+        self.fs.mkdir(self.root)
+        self.addCleanup(self.fs.rmdir, self.root)
+        self.addCleanup(self.fs.rm, self.root, recursive=True)
+
+    def path(self, name):
+        return f"{self.root}/{name}"
 
 
 class LocalFiles(Local):
@@ -282,26 +300,30 @@ def has(*names):
 
 
 if has("pandas", "pyarrow", "dask"):
-    class Readers(Local):
+    class Readers:
         """What reads and writes through fsspec."""
+        options = None  # of the store
 
         def setUp(self):
             super().setUp()
             import pandas
             self.frame = pandas.DataFrame({"a": range(1000), "b": [str(i) for i in range(1000)]})
-            self.url = f"penstock+file://{self.root}/"
+            self.url = self.fs.unstrip_protocol(self.root) + "/"
 
         def test_pandas(self):
             import pandas
-            self.frame.to_csv(self.url + "t.csv", index=False)
-            self.assertEqual(list(pandas.read_csv(self.url + "t.csv")["a"]), list(range(1000)))
-            self.frame.to_parquet(self.url + "t.parquet")
-            self.assertTrue(self.frame.equals(pandas.read_parquet(self.url + "t.parquet")))
+            more = {"storage_options": self.options}
+            self.frame.to_csv(self.url + "t.csv", index=False, **more)
+            read = pandas.read_csv(self.url + "t.csv", **more)
+            self.assertEqual(list(read["a"]), list(range(1000)))
+            self.frame.to_parquet(self.url + "t.parquet", **more)
+            read = pandas.read_parquet(self.url + "t.parquet", **more)
+            self.assertTrue(self.frame.equals(read))
 
         def test_pyarrow(self):
             import pyarrow.dataset
             import pyarrow.parquet
-            self.frame.to_parquet(self.url + "d/t.parquet")
+            self.frame.to_parquet(self.url + "d/t.parquet", storage_options=self.options)
             table = pyarrow.parquet.read_table(self.path("d/t.parquet"), filesystem=self.fs)
             self.assertEqual(table.num_rows, 1000)
             found = pyarrow.dataset.dataset(self.path("d"), filesystem=self.fs, format="parquet")
@@ -310,10 +332,18 @@ if has("pandas", "pyarrow", "dask"):
         def test_dask(self):
             import dask.dataframe
             for i in range(3):
-                self.frame.to_csv(self.url + f"part-{i}.csv", index=False)
-            frame = dask.dataframe.read_csv(self.url + "part-*.csv")
+                self.frame.to_csv(self.url + f"part-{i}.csv", index=False,
+                                  storage_options=self.options)
+            frame = dask.dataframe.read_csv(self.url + "part-*.csv", storage_options=self.options)
             self.assertEqual(int(frame["a"].sum().compute(scheduler="threads")), 3 * 499500)
             self.assertEqual(int(frame["a"].sum().compute(scheduler="processes")), 3 * 499500)
+
+    class LocalReaders(Readers, Local):
+        pass
+
+    if ENDPOINT:
+        class S3Readers(Readers, OnS3):
+            options = OnS3.options
 
 
 def has_suite():
