@@ -50,15 +50,24 @@ def _queue_of(loop):
     return link.queue
 
 
+def _running_loop():
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError("no event loop of asyncio is running: Penstock's coroutines need one, "
+                           "asyncio's own or uvloop, below anyio too, but not trio, where a "
+                           "thread can call the function that waits") from None
+
+
 def _begin(kind, store, target, first=None, second=None, timeout=None):
     """Start one operation, to be awaited at once. None if the queue cannot carry it."""
-    loop = asyncio.get_running_loop()
+    loop = _running_loop()
     return _queue_of(loop).one(loop, kind, store, target, first, second, timeout)
 
 
 def _begin_many(kind, store, targets, data, max_in_flight, return_exceptions, timeout):
     """Start many operations of a kind. None if the queue cannot carry them."""
-    loop = asyncio.get_running_loop()
+    loop = _running_loop()
     return _queue_of(loop).many(loop, kind, store, targets, data, max_in_flight,
                                 return_exceptions, timeout)
 
@@ -66,7 +75,7 @@ def _begin_many(kind, store, targets, data, max_in_flight, return_exceptions, ti
 async def _in_thread(function, *args, **keywords):
     """A blocking function, in the loop's executor."""
     cancel = Cancel()
-    future = asyncio.get_running_loop().run_in_executor(
+    future = _running_loop().run_in_executor(
         None, functools.partial(cancel.run, function, *args, **keywords))
     try:
         return await asyncio.shield(future)
@@ -249,7 +258,7 @@ def _threaded(function, qualified):
     async def call(*args, **keywords):
         progress = keywords.get("progress")
         if callable(progress):  # called where the coroutine runs, not in the thread
-            loop = asyncio.get_running_loop()
+            loop = _running_loop()
             keywords["progress"] = functools.partial(loop.call_soon_threadsafe, progress)
         return await _in_thread(function, *args, **keywords)
 
