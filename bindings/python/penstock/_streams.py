@@ -348,11 +348,11 @@ class WriterFile(io.RawIOBase):
 
 
 class TextWriter(io.TextIOWrapper):
-    """Text into a WriterFile: close() publishes the object, an exception in the `with` block or the last
-    reference gone drops it."""
+    """Text into a WriterFile, or another file that has a discard(): close() publishes the object, an
+    exception in the `with` block or the last reference gone drops it."""
 
     def __init__(self, file, encoding="utf-8", errors=None, newline=None, line_buffering=False):
-        if not isinstance(file, WriterFile):
+        if not hasattr(file, "discard"):
             raise TypeError(f"file must be WriterFile, not {type(file).__name__}")
         super().__init__(file, encoding, errors, newline, line_buffering)
         # Where nothing can be sought io.TextIOWrapper takes it that other text may come before.

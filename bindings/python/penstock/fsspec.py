@@ -223,7 +223,7 @@ class PenstockFileSystem(AbstractFileSystem):
         compression = get_compression(path, compression)
         if compression is not None:
             file = _Compressor(file, compression)
-        return file if "b" in mode else _TextWriter(file, **text)
+        return file if "b" in mode else penstock.TextWriter(file, **text)
 
     def _open(self, path, mode="rb", block_size=None, autocommit=True, cache_options=None,
               **kwargs):
@@ -451,13 +451,20 @@ class _Compressor(io.BufferedIOBase):
 
     def __init__(self, file, compression):
         self._file = file
+        self._n_written = 0
         self._compressor = compr[compression](file, mode="w")
 
     def writable(self):
         return True
 
     def write(self, data):
-        return self._compressor.write(data)
+        self._compressor.write(data)
+        with memoryview(data) as view:
+            self._n_written += view.nbytes
+            return view.nbytes
+
+    def tell(self):
+        return self._n_written
 
     def close(self):
         if self.closed:
@@ -475,28 +482,13 @@ class _Compressor(io.BufferedIOBase):
         self._file.discard()
 
     def __exit__(self, kind, value, trace):
-        if kind is not None:
+        if kind is not None and not self.closed:
             self.discard()
         self.close()
 
     def __del__(self):
         if not self.closed and hasattr(self, "_file"):
             self.discard()
-
-
-class _TextWriter(io.TextIOWrapper):
-    """Text into a PenstockFile or a _Compressor, dropped where its bytes would be."""
-
-    def __exit__(self, kind, value, trace):
-        if kind is not None:
-            self.buffer.discard()
-        super().__exit__(kind, value, trace)
-
-    def __del__(self):
-        try:
-            self.buffer.__del__()
-        except ValueError:
-            pass  # detached: another's
 
 
 class PenstockLocalFileSystem(PenstockFileSystem):

@@ -145,6 +145,29 @@ class LocalFiles(Local):
         with self.fs.open(self.path("t"), "r") as f:
             self.assertEqual(list(f), ["one\n", "two\n"])
 
+    def test_text_begins_as_that_of_python_does(self):
+        for encoding in ("utf-16", "utf-32", "utf-16-le", "utf-8-sig"):
+            for compression in (None, "gzip"):
+                with self.subTest(encoding=encoding, compression=compression):
+                    with self.fs.open(self.path("t"), "w", encoding=encoding,
+                                      compression=compression) as f:
+                        f.write("one\n")
+                        f.write("two\n")
+                    with self.fs.open(self.path("t"), compression=compression) as f:
+                        self.assertEqual(f.read(), "one\ntwo\n".encode(encoding))
+
+    def test_text_that_cannot_be_written_to_the_end_is_dropped(self):
+        for compression in (None, "gzip"):
+            with self.subTest(compression=compression):
+                f = self.fs.open(self.path("t"), "w", compression=compression)
+                f.write("one\n")
+                with unittest.mock.patch.object(type(f.buffer), "write", side_effect=MemoryError), \
+                        self.assertRaises(MemoryError):
+                    f.close()
+                self.assertTrue(f.closed)
+                del f
+                self.assertEqual(os.listdir(self.root), [])
+
     def test_text_that_an_exception_or_nobody_ends_leaves_nothing(self):
         with self.assertRaises(KeyError):
             with self.fs.open(self.path("t"), "w") as f:
