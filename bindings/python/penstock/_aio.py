@@ -11,13 +11,15 @@ the caller's buffers any more, and no write is under way.
 import asyncio
 import functools
 import itertools
+import operator
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from . import _functions, _streams
 from ._penstock import (COPY, DELETE, EXISTS, GET, GET_INTO, PUT, STAT, Cancel,
                         LengthMismatchError, Queue, UnsupportedOperationError)
+from ._place import refusal, text_of
 
 _PAGE = 1000
 
@@ -107,16 +109,34 @@ def _copy_of(data):
     return memoryview(data).tobytes()
 
 
+def _length_of(value, options):
+    """expected_len, which is told where nothing else is asked for; None: any length will do."""
+    if value is None:
+        return None
+    if not hasattr(value, "__index__"):
+        raise TypeError(f"expected_len must be an int, not {type(value).__name__}")
+    length = operator.index(value)
+    if length < 0:
+        raise ValueError("expected_len must not be negative")
+    if options:
+        raise ValueError(f"expected_len cannot be told with {', '.join(options)}")
+    return length
+
+
 async def _get_into(store, target, buffer, offset, expected_len, timeout, options):
+    expected_len = _length_of(expected_len, options)
     if options:
         return await _in_thread(_blocking(store, "get_into"), target, buffer, offset,
                                 timeout=timeout, **options)
     operation = _begin(GET_INTO, store, target, offset, buffer, timeout)
     n_read = await operation
-    there = max(operation.object_size - offset, 0)
-    if expected_len is not None and there != expected_len:
-        error = LengthMismatchError(
-            f"{target}: {expected_len} bytes were expected, there are {there}")
+    if expected_len is None:
+        return n_read
+    there = max(operation.object_size - operator.index(offset or 0), 0)
+    if there != expected_len:
+        uri = text_of(target) if store is None else store.uri + text_of(target)
+        error = refusal(f"{uri}: {expected_len} bytes were expected, there are {there}", uri,
+                        LengthMismatchError)
         error.expected, error.actual = expected_len, there
         raise error
     return n_read
@@ -132,14 +152,21 @@ async def _put(store, target, data, borrow, timeout, options):
                             **options)
 
 
-def _pair(item, borrow):
-    if isinstance(item, (str, bytes)) or not isinstance(item, Sequence) or len(item) != 2:
-        raise TypeError(f"an item must be a pair of a name and data, not {item!r}")
-    return item if borrow else (item[0], _copy_of(item[1]))
+def _pair(store, item, borrow):
+    """A name and data, as put_many() takes and refuses them."""
+    wanted = f"each of the items must be a pair ({'key' if store is not None else 'uri'}, data), not "
+    if isinstance(item, (str, bytes)) or not isinstance(item, Iterable):
+        raise TypeError(f"{wanted}{type(item)!r}")
+    pair = tuple(item)
+    if len(pair) != 2:
+        raise ValueError(f"{wanted}{len(pair)} values")
+    return pair if borrow else (pair[0], _copy_of(pair[1]))
 
 
 async def _put_many(store, items, max_in_flight, borrow, return_exceptions, timeout):
-    items = [_pair(item, borrow) for item in items]
+    if isinstance(items, (str, bytes)):
+        raise TypeError(f"items must be a list, not {type(items)!r}")
+    items = [_pair(store, item, borrow) for item in items]
     operation = _begin_many(PUT, store, [target for target, _ in items],
                             [data for _, data in items], max_in_flight, return_exceptions, timeout)
     if operation is None:

@@ -5,6 +5,8 @@
  * nothing read or write them any more. */
 #include "operation.h"
 
+#include "many.h"
+
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,14 +51,11 @@ static int check_scheme(const struct py_item *first, const struct py_item *item)
 
 static int take_targets(struct py_operation *operation, PyObject *targets)
 {
-    if (operation->is_many && (PyUnicode_Check(targets) || PyBytes_Check(targets))) {
-        PyErr_Format(PyExc_TypeError, "a list is needed, not %R", (PyObject *)Py_TYPE(targets));
-        return -1; /* it would fall apart into letters */
-    }
-    operation->targets = operation->is_many ? PySequence_Tuple(targets) : Py_NewRef(targets);
+    const char *what = py_is_of_store(operation->owner) ? "keys" : "uris";
+    operation->targets = operation->is_many ? py_items_take(targets, what) : Py_NewRef(targets);
     if (!operation->targets)
         return -1;
-    operation->n = operation->is_many ? (size_t)PyTuple_Size(operation->targets) : 1;
+    operation->n = operation->is_many ? (size_t)PyList_Size(operation->targets) : 1;
     operation->items = calloc(operation->n + 1, sizeof(*operation->items));
     if (!operation->items) {
         PyErr_NoMemory();
@@ -65,7 +64,7 @@ static int take_targets(struct py_operation *operation, PyObject *targets)
     for (size_t i = 0; i < operation->n; i++) {
         PyObject *target = operation->targets;
         if (operation->is_many)
-            target = PyTuple_GetItem(operation->targets, (Py_ssize_t)i);
+            target = PyList_GetItem(operation->targets, (Py_ssize_t)i);
         operation->items[i].operation = operation;
         if (py_place_take(operation->owner, target, &operation->items[i].place) < 0 ||
             check_scheme(&operation->items[0], &operation->items[i]) < 0)
@@ -244,7 +243,7 @@ static PyObject *value_of(struct py_operation *operation, pst_event *event)
 /* The URI or key as it was given, where that was text. */
 static PyObject *name_of(const struct py_operation *operation, size_t i)
 {
-    PyObject *given = PyTuple_GetItem(operation->targets, (Py_ssize_t)i);
+    PyObject *given = PyList_GetItem(operation->targets, (Py_ssize_t)i);
     return PyUnicode_Check(given) ? Py_NewRef(given)
                                   : py_str_of(operation->items[i].place.text.str);
 }

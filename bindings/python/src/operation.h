@@ -32,7 +32,7 @@ struct py_operation {
     struct py_operation *previous, *next; /* among those that are not over */
     struct py_operation *next_waiting; /* among those with requests to submit; after the end: next
                                            * of those that are over and not told */
-    PyObject *targets;                 /* as they were given: one, or a tuple */
+    PyObject *targets;                 /* as they were given: one, or a list */
     PyObject *result, *error;
     PyObject *owner; /* penstock.Store, or None: targets are URIs */
     struct {         /* await.c; all but the loop NULL where there is none */

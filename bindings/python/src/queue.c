@@ -10,6 +10,7 @@
  * ends a coroutine there, hence the looks at is_stopped after each stretch without the GIL.
  *
  * A request that a batch was refused for fails alone: the others are submitted one by one. */
+#include "many.h"
 #include "operation.h"
 
 #define BATCH 64 /* requests that wait for no later turn of the loop */
@@ -383,14 +384,10 @@ static int take_many_data(struct py_operation *operation, PyObject *data)
 
 static int take_window(struct py_operation *operation, PyObject *value)
 {
-    uint64_t window;
-    if (py_u64_take(value, "max_in_flight", 64, &window) < 0)
+    uint32_t window;
+    if (py_in_flight_take(value, 64, &window) < 0)
         return -1;
-    if (window == 0) {
-        PyErr_SetString(PyExc_ValueError, "max_in_flight must be at least 1");
-        return -1;
-    }
-    operation->window = (size_t)window;
+    operation->window = window;
     return 0;
 }
 

@@ -108,6 +108,12 @@ class Functions(Case, unittest.IsolatedAsyncioTestCase):
         with self.assertRaises(penstock.LengthMismatchError) as caught:
             await penstock.get_into_async(uri, bytearray(4), expected_len=4)
         self.assertEqual((caught.exception.expected, caught.exception.actual), (4, 10))
+        self.assertEqual(caught.exception.uri, uri)
+        self.assertEqual(await penstock.get_into_async(uri, buffer, None, expected_len=10), 10)
+        with self.assertRaises(penstock.LengthMismatchError) as caught:
+            store = penstock.Store("file:///", {"root": self.directory})
+            await store.get_into_async(b"a", buffer, 3, expected_len=4)
+        self.assertEqual((caught.exception.actual, caught.exception.uri), (7, "file:///a"))
 
     async def test_any_contiguous_buffer_is_put(self):
         for data in (bytearray(b"abc"), memoryview(b"abc"), await self.some_view(b"abc")):
@@ -189,7 +195,12 @@ class Functions(Case, unittest.IsolatedAsyncioTestCase):
                 (TypeError, penstock.get_many_async(uri)),
                 (TypeError, penstock.get_async(uri, no_such_option=1)),
                 (TypeError, penstock.put_many_async([uri])),
-                (TypeError, penstock.put_many_async([(uri, b"x", 1)])),
+                (TypeError, penstock.get_into_async(uri, bytearray(9), expected_len="9")),
+                (TypeError, penstock.get_into_async(uri, bytearray(9), expected_len=9.0)),
+                (TypeError, penstock.get_into_async(uri, bytearray(9), "0", expected_len=9)),
+                (ValueError, penstock.get_into_async(uri, bytearray(9), expected_len=-1)),
+                (ValueError, penstock.get_into_async(uri, bytearray(9), expected_len=9,
+                                                     if_match="x")),
                 (ValueError, penstock.get_range_async(uri, -1)),
                 (ValueError, penstock.get_async("no scheme")),
                 (ValueError, penstock.get_async("nosuch://x/y")),
@@ -200,6 +211,23 @@ class Functions(Case, unittest.IsolatedAsyncioTestCase):
             with self.subTest(call=call.__name__), self.assertRaises(error):
                 await call
         self.assertEqual(os.listdir(self.directory), [])
+
+    async def test_many_are_refused_as_by_the_blocking_calls(self):
+        uri = self.write("a", b"a")
+        store = penstock.Store("file:///")
+        for name, *arguments in (("get_many", uri), ("get_many", 7), ("get_many", [uri], 0),
+                                 ("get_many", [uri], -1), ("get_many", [uri], 1 << 32),
+                                 ("get_many", [uri], "2"), ("put_many", uri), ("put_many", 7),
+                                 ("put_many", [uri]), ("put_many", [7]), ("put_many", [(uri, 7)]),
+                                 ("put_many", [(uri, b"")], 0), ("put_many", [(uri, b"", 1)])):
+            for of in (penstock, store):
+                with self.subTest(of=of, name=name, arguments=arguments):
+                    with self.assertRaises((TypeError, ValueError)) as blocking:
+                        getattr(of, name)(*arguments)
+                    with self.assertRaises(type(blocking.exception)) as caught:
+                        await getattr(of, name + "_async")(*arguments)
+                    self.assertEqual(str(caught.exception), str(blocking.exception))
+        self.assertEqual(os.listdir(self.directory), ["a"])
 
     async def test_request_that_is_refused_fails_alone(self):
         uri = self.write("a", b"a")
