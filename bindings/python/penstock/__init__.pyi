@@ -241,7 +241,7 @@ def open_reader(
     readahead: bool = True,
     part_bytes: int | None = None,
     max_in_flight: int | None = None,
-    decode: str | None = "never",
+    decode: str | None = None,
     timeout: float | None = None,
 ) -> Reader: ...
 def open_writer(
@@ -652,7 +652,7 @@ class Store:
         readahead: bool = True,
         part_bytes: int | None = None,
         max_in_flight: int | None = None,
-        decode: str | None = "never",
+        decode: str | None = None,
         timeout: float | None = None,
     ) -> Reader: ...
     def open_writer(

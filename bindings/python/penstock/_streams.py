@@ -261,6 +261,11 @@ class Reader(io.RawIOBase):
         """Fill the buffer and return how many bytes that took, fewer only at the end."""
         return self._raw.readinto(buffer)
 
+    def write(self, data, /):
+        """A reader does not write."""
+        self._checkClosed()
+        raise io.UnsupportedOperation("the object is not open for writing")
+
     def seek(self, offset, whence=0, /):
         """Go to another place; nothing is read. From the end asks for the size once."""
         if self._raw.decoded:
@@ -302,6 +307,11 @@ class WriterFile(io.RawIOBase):
     def write(self, data, /):
         self._checkClosed()
         return self._writer.write(data)
+
+    def readinto(self, buffer, /):
+        """A writer does not read, in none of the ways that end here."""
+        self._checkClosed()
+        raise io.UnsupportedOperation("the object is not open for reading")
 
     def tell(self):
         self._checkClosed()

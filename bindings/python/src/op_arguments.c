@@ -30,6 +30,18 @@ int py_choose(PyObject *value, const char *what, const char *const *names, uint3
     return -1;
 }
 
+int py_decode_take(PyObject *value, uint32_t *out)
+{
+    static const char *const names[] = {"name", "zstd", NULL};
+    static const uint32_t decodings[] = {PST_DECODE_NEVER, PST_DECODE_BY_NAME, PST_DECODE_ZSTD};
+    uint32_t i;
+
+    if (py_choose(value, "decode", names, &i) < 0)
+        return -1;
+    *out = decodings[i];
+    return 0;
+}
+
 int py_place_parse(PyObject *self, PyObject *args, PyObject *kwargs, const char *format,
                    struct py_place *place, double *timeout_s)
 {

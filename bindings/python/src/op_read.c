@@ -26,12 +26,10 @@ static void clear_reading(struct reading *reading)
 
 static int take_reading(const struct read_in *in, struct reading *out)
 {
-    static const char *const decodings[] = {"name", "zstd", NULL};
-
     memset(out, 0, sizeof(*out));
     out->options.struct_size = sizeof(out->options);
     if (py_timeout_take(in->timeout ? in->timeout : Py_None, &out->timeout_s) < 0 ||
-        py_choose(in->decode, "decode", decodings, &out->options.decode) < 0)
+        py_decode_take(in->decode, &out->options.decode) < 0)
         return -1;
     if (in->verify && in->verify != Py_None && in->verify != Py_False) {
         out->is_validated = 1;

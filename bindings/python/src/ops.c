@@ -94,11 +94,11 @@
          "is true: then a list tells None or an exception for each."},                             \
         {"open_reader", PY_METHOD(py_open_reader), KEYWORDS,                                       \
          "open_reader($" self ", " word ", *, readahead=True, part_bytes=None, "                   \
-         "max_in_flight=None, decode='never', timeout=None)\n--\n\n"                               \
+         "max_in_flight=None, decode=None, timeout=None)\n--\n\n"                                  \
          "Open an object as a raw binary file: read, readinto, seek.\n\n"                          \
          "Reads in a row come from up to max_in_flight parts fetched ahead. All are "              \
          "of one version: an object that is replaced meanwhile is a ChangedError. "                \
-         "decode='zstd' decompresses, 'by_name' where the key ends in .zst. The "                  \
+         "decode: 'zstd' decompresses, 'name' where the key ends in .zst. The "                    \
          "timeout is that of each call."},                                                         \
         {"open_writer", PY_METHOD(py_open_writer), KEYWORDS,                                       \
          "open_writer($" self ", " word ", *, part_bytes=None, buffer_bytes=None, "                \

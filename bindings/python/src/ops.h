@@ -9,6 +9,9 @@
 /* A choice by name: 1 for the first of `names`, 0 for None. ValueError for what is not among them. */
 int py_choose(PyObject *value, const char *what, const char *const *names, uint32_t *out);
 
+/* How an object that may be compressed is read: None, 'name' or 'zstd'. */
+int py_decode_take(PyObject *value, uint32_t *out);
+
 /* One place and a timeout, for operations that take no more. */
 int py_place_parse(PyObject *self, PyObject *args, PyObject *kwargs, const char *format,
                    struct py_place *place, double *timeout_s);

@@ -9,7 +9,7 @@
  *
  * A stream that failed is dropped and the place in the object stays, so that a read which Ctrl-C or a
  * timeout ended can be made again. In a fork child the parent's stream is dropped likewise. */
-#include "place.h"
+#include "ops.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -449,41 +449,14 @@ static void reader_dealloc(PyObject *object)
 
 /* ---- opening ------------------------------------------------------------------------------------- */
 
-/* How an object that may be compressed is read. */
-static int take_decode(PyObject *value, uint32_t *out)
-{
-    static const struct {
-        const char *name;
-        uint32_t decode;
-    } rows[] = {
-        {"never", PST_DECODE_NEVER},
-        {"by_name", PST_DECODE_BY_NAME},
-        {"zstd", PST_DECODE_ZSTD},
-    };
-    *out = PST_DECODE_NEVER;
-    if (value == Py_None)
-        return 0;
-    if (!PyUnicode_Check(value)) {
-        PyErr_Format(PyExc_TypeError, "decode must be str, not %R", Py_TYPE(value));
-        return -1;
-    }
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        if (PyUnicode_CompareWithASCIIString(value, rows[i].name) == 0) {
-            *out = rows[i].decode;
-            return 0;
-        }
-    }
-    PyErr_Format(PyExc_ValueError, "decode must be 'never', 'by_name' or 'zstd', not %R", value);
-    return -1;
-}
-
 static int take_options(PyObject *part_bytes, PyObject *in_flight, PyObject *decode,
                         pst_read_options *out)
 {
     uint64_t n = 0;
     *out = (pst_read_options){.struct_size = sizeof(*out)};
     if (py_u64_take(part_bytes, "part_bytes", 0, &out->part_bytes) < 0 ||
-        py_u64_take(in_flight, "max_in_flight", 0, &n) < 0 || take_decode(decode, &out->decode) < 0)
+        py_u64_take(in_flight, "max_in_flight", 0, &n) < 0 ||
+        py_decode_take(decode, &out->decode) < 0)
         return -1;
     if ((part_bytes != Py_None &&
          (out->part_bytes < PST_READ_PART_MIN || out->part_bytes > PST_READ_PART_MAX)) ||

@@ -143,6 +143,7 @@ class Reading(WithFiles):
             (ValueError, (self.name,), {"max_in_flight": 0}),
             (ValueError, (self.name,), {"max_in_flight": 65}),
             (ValueError, (self.name,), {"decode": "gzip"}),
+            (ValueError, (self.name,), {"decode": "never"}),
             (TypeError, (self.name,), {"decode": 1}),
             (ValueError, (self.name,), {"timeout": -1}),
             (TypeError, (self.name,), {"unknown": 1}),
@@ -153,6 +154,15 @@ class Reading(WithFiles):
             for size in ("5", 5.0):
                 with self.assertRaises(TypeError):
                     file.read(size)
+
+    def test_does_not_write(self):
+        with penstock.open_reader(self.name) as file:
+            self.assertFalse(file.writable())
+            for call in (lambda: file.write(b""), lambda: file.writelines([b"x"])):
+                with self.assertRaisesRegex(io.UnsupportedOperation, "not open for writing"):
+                    call()
+        with self.assertRaises(ValueError):
+            file.write(b"")
 
     def test_a_store_takes_a_key(self):
         store = penstock.Store("file:///")
@@ -214,7 +224,7 @@ class Compressed(WithFiles):
         with penstock.create_filesystem_writer(self.uri("a"), options) as writer:
             writer.write(DATA * 10)
         name = self.uri("a.zst")
-        for decode in ("zstd", "by_name"):
+        for decode in ("zstd", "name"):
             with penstock.open_reader(name, decode=decode) as file:
                 self.assertFalse(file.seekable())
                 with self.assertRaises(io.UnsupportedOperation):

@@ -360,6 +360,16 @@ class Files(WithFiles):
         self.assertTrue(file.closed)
         self.assertEqual(self.content("a"), b"first")
 
+    def test_does_not_read(self):
+        with penstock.open(self.uri("a"), "wb") as file:
+            self.assertFalse(file.readable())
+            for call in (file.read, file.readall, file.readline, file.readlines,
+                         lambda: file.read(5), lambda: file.readinto(bytearray(5))):
+                with self.assertRaisesRegex(io.UnsupportedOperation, "not open for reading"):
+                    call()
+        with self.assertRaises(ValueError):
+            file.read()
+
     def test_serves_who_writes_files(self):
         with penstock.open(self.uri("z"), "wb") as file, zipfile.ZipFile(file, "w") as archive:
             archive.writestr("one", DATA)
