@@ -22,7 +22,7 @@ import weakref
 from ._aio import _copy_of, _in_thread
 from ._penstock import (BytesView, DataLossError, Error, InvalidArgumentError, Store, StoreIOError,
                         TimeoutError, UnavailableError)
-from ._place import as_directory, find, split, text_of
+from ._place import as_directory, find, refusal, split, text_of
 
 __all__ = ["MultiEndpointStore", "create_multi_endpoint_store",
            "create_multi_endpoint_store_from_env", "create_multi_endpoint_store_from_file",
@@ -70,11 +70,11 @@ def _expand(template):
     texts, firsts, lasts = pieces[::3], pieces[1::3], pieces[2::3]
     sizes = [int(last) - int(first) + 1 for first, last in zip(firsts, lasts)]
     if any("{" in text or "}" in text for text in texts) or min(sizes, default=1) < 1:
-        raise InvalidArgumentError(
-            f"template {template!r} has braces that are not of the form {{1...8}}")
+        raise refusal(f"template {template!r} has braces that are not of the form {{1...8}}",
+                      template)
     if math.prod(sizes) > _MAX_ENDPOINTS:
-        raise InvalidArgumentError(f"template {template!r} stands for {math.prod(sizes)} endpoints, "
-                                   f"more than {_MAX_ENDPOINTS}")
+        raise refusal(f"template {template!r} stands for {math.prod(sizes)} endpoints, more than "
+                      f"{_MAX_ENDPOINTS}", template)
     columns = [[text] for text in texts[:1]]
     for first, n, text in zip(firsts, sizes, texts[1:]):
         width = len(first) if first[0] == "0" else 0
@@ -96,7 +96,7 @@ def _check(uris):
         raise InvalidArgumentError(f"endpoints of several schemes: {', '.join(sorted(schemes))}")
     for text in texts:
         if texts.count(text) > 1:
-            raise InvalidArgumentError(f"endpoint {text!r} is named twice")
+            raise refusal(f"endpoint {text!r} is named twice", text)
     return texts
 
 
@@ -108,13 +108,13 @@ def _open(uri, options, credentials, tls):
     if scheme == "s3" and (":" in server or _ADDRESS.fullmatch(server)):
         bucket, _, prefix = prefix.partition("/")
         if not bucket:
-            raise InvalidArgumentError(f"endpoint {uri!r} names a server, but no bucket")
+            raise refusal(f"endpoint {uri!r} names a server, but no bucket", uri)
         if options and "endpoint" in options:
-            raise InvalidArgumentError(f"endpoint {uri!r} names a server, and so do the options")
+            raise refusal(f"endpoint {uri!r} names a server, and so do the options", uri)
         base = f"s3://{bucket}/"
         options = {**(options or {}), "endpoint": f"http{'s' if tls else ''}://{server}"}
     elif tls:
-        raise InvalidArgumentError(f"endpoint {uri!r} names no server to ask by https")
+        raise refusal(f"endpoint {uri!r} names no server to ask by https", uri)
     return _Endpoint(uri, Store(base, options, credentials=credentials), prefix)
 
 
@@ -247,8 +247,8 @@ class MultiEndpointStore:
                 return base, text[len(base):]
             if text + "/" == base:
                 return base, ""
-        raise InvalidArgumentError(
-            f"{text!r} lies below no endpoint: {', '.join(e.uri for e in self._endpoints)}")
+        raise refusal(
+            f"{text!r} lies below no endpoint: {', '.join(e.uri for e in self._endpoints)}", text)
 
     def _at(self, index):
         index = operator.index(index)

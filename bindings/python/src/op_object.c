@@ -161,16 +161,33 @@ static int take_batch(PyObject *list, struct batch *out)
     return 0;
 }
 
-/* A list with None or an exception for each key. */
-static PyObject *outcomes_of(const struct batch *batch, PyObject *keys)
+static PyObject *outcome_of(const struct py_place *store, const struct py_text *key, pst_rc rc,
+                            const pst_error *err)
+{
+    const struct py_place place = {.self = store->self, .text = *key};
+    PyObject *uri, *exception;
+
+    if (rc == PST_OK)
+        return Py_NewRef(Py_None);
+    uri = py_place_uri(&place);
+    exception = uri ? py_exception_new(rc, err, uri) : NULL;
+    Py_XDECREF(uri);
+    return exception;
+}
+
+/* A list with None or an exception for each key. The engine tells details of one failure, the first: where
+ * there are several nobody knows whose they are. */
+static PyObject *outcomes_of(const struct py_place *store, const struct batch *batch,
+                             const pst_error *err)
 {
     PyObject *result = PyList_New(0);
+    size_t n_failed = 0;
 
+    for (size_t i = 0; i < batch->n; i++)
+        n_failed += batch->statuses[i] != PST_OK;
     for (size_t i = 0; result && i < batch->n; i++) {
-        PyObject *one = batch->statuses[i] == PST_OK
-                            ? Py_NewRef(Py_None)
-                            : py_exception_new(batch->statuses[i], NULL,
-                                               PyList_GetItem(keys, (Py_ssize_t)i));
+        PyObject *one = outcome_of(store, &batch->texts[i], batch->statuses[i],
+                                   n_failed == 1 ? err : NULL);
         if (!one || PyList_Append(result, one) < 0)
             Py_CLEAR(result);
         Py_XDECREF(one);
@@ -201,7 +218,7 @@ static PyObject *delete_batch(PyObject *self, PyObject *keys, int returns_except
             rc = pst_delete_many(place.store, batch.keys, NULL, batch.n, &call.limits,
                                  batch.statuses, &err);
             if (py_call_end(&call) == 0)
-                result = rc == PST_OK || returns_exceptions ? outcomes_of(&batch, keys)
+                result = rc == PST_OK || returns_exceptions ? outcomes_of(&place, &batch, &err)
                                                             : py_place_fail(&place, rc, &err);
         }
         py_place_clear(&place);

@@ -208,7 +208,13 @@ class Operations(Case):
         self.store.put("d/b", b"2")
         outcomes = self.store.delete_many(["a", "d", "gone"], return_exceptions=True)
         self.assertEqual(outcomes[0::2], [None, None])
-        self.assertIsInstance(outcomes[1], penstock.Error)
+        with self.assertRaises(penstock.Error) as alone:
+            self.store.delete("d")
+        self.assertEqual((type(outcomes[1]), str(outcomes[1]), vars(outcomes[1])),
+                         (type(alone.exception), str(alone.exception), vars(alone.exception)))
+        outcomes = self.store.delete_many(["d", b"d", "gone"], return_exceptions=True)
+        self.assertEqual([outcome and outcome.uri for outcome in outcomes],
+                         [self.store.uri + "d", self.store.uri + "d", None])
         self.assertFalse(self.store.exists("a"))
         self.assertIsNone(self.store.delete_many(iter(["d/b"])))
         self.assertIsNone(self.store.delete_many([]))
