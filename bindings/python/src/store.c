@@ -281,7 +281,7 @@ static PyObject *restore(PyObject *module, PyObject *args)
 static PyObject *store_reduce(PyObject *object, PyObject *unused)
 {
     struct store_object *self = store_of(object);
-    PyObject *module, *function, *result;
+    PyObject *module, *function, *state, *result;
     int is_named = self->credentials ? is_named_function(self->credentials) : 1;
 
     (void)unused;
@@ -294,10 +294,14 @@ static PyObject *store_reduce(PyObject *object, PyObject *unused)
     }
     module = PyImport_ImportModule("penstock._penstock");
     function = module ? PyObject_GetAttrString(module, "_restore_store") : NULL;
-    result = function ? Py_BuildValue("N(OOOO)", function, (PyObject *)Py_TYPE(object), self->uri,
-                                      self->options ? self->options : Py_None,
-                                      self->credentials ? self->credentials : Py_None)
-                      : NULL;
+    /* The attributes that a subclass brings; None of a plain Store. */
+    state = function ? PyObject_CallMethod(object, "__getstate__", NULL) : NULL;
+    result = state ? Py_BuildValue("O(OOOO)O", function, (PyObject *)Py_TYPE(object), self->uri,
+                                   self->options ? self->options : Py_None,
+                                   self->credentials ? self->credentials : Py_None, state)
+                   : NULL;
+    Py_XDECREF(state);
+    Py_XDECREF(function);
     Py_XDECREF(module);
     return result;
 }

@@ -45,6 +45,14 @@ ATTRIBUTES = ("code", "uri", "http_status", "request_id", "attempt", "max_attemp
               "provider_code", "endpoint", "retryable", "maybe_applied")
 
 
+class OwnError(penstock.Error):
+    pass
+
+
+class OwnNotFoundError(penstock.NotFoundError):
+    pass
+
+
 class Classes(unittest.TestCase):
     def test_root_is_a_runtime_error(self):
         self.assertTrue(issubclass(penstock.Error, RuntimeError))
@@ -102,6 +110,15 @@ class Classes(unittest.TestCase):
                                  (("text",), str(error), vars(error)))
                 self.assertEqual([getattr(again, member) for member in members],
                                  [getattr(error, member) for member in members])
+
+
+    def test_attributes_of_a_subclass_travel(self):
+        for kind in (OwnError, OwnNotFoundError):
+            error = kind("text")
+            error.uri, error.label = "file:///a", "mine"
+            again = pickle.loads(pickle.dumps(error))
+            self.assertEqual((type(again), again.args, vars(again)),
+                             (kind, ("text",), {"uri": "file:///a", "label": "mine"}))
 
 
 class Server:

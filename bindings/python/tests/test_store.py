@@ -22,6 +22,10 @@ def credentials_of_the_module(uri):
     return {"access_key_id": "from-function", "secret_access_key": "s"}
 
 
+class Labelled(penstock.Store):
+    pass
+
+
 class Case(unittest.TestCase):
     def setUp(self):
         self.dir = tempfile.mkdtemp()
@@ -364,6 +368,13 @@ class Pickling(Case):
         again = pickle.loads(pickle.dumps(self.store))
         self.assertEqual(again.get("a"), b"1")
         self.assertEqual(again.options, {"root": self.dir})
+
+    def test_attributes_of_a_subclass_travel(self):
+        store = Labelled(self.store.uri, self.store.options)
+        store.label, store.numbers = "mine", [1]
+        again = pickle.loads(pickle.dumps(store))
+        self.assertEqual((type(again), again.label, again.numbers), (Labelled, "mine", [1]))
+        self.assertEqual(again.options, store.options)
 
     def test_secrets_do_not_travel(self):
         store = penstock.Store("s3://bucket/", {"region": "eu-west-1", "access_key_id": "the-id",
