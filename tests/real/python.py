@@ -78,14 +78,15 @@ class Python(support.Case):
     def test_tree_goes_up_and_comes_down(self):
         data = {f"s/{i % 7}/{i}": os.urandom(i * 1000) for i in range(60)}
         for name, body in data.items():
-            os.makedirs(os.path.dirname("tree/" + name), exist_ok=True)
-            with open("tree/" + name, "wb") as f:
+            path = f"{self.top}/tree/{name}"
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as f:
                 f.write(body)
-        self.assertEqual(penstock.upload("tree", self.s3_uri("up")), 60)
+        self.assertEqual(penstock.upload(self.top + "/tree", self.s3_uri("up")), 60)
         self.assertEqual(sorted(self.keys()), sorted("up/tree/" + name for name in data))
-        self.assertEqual(penstock.download(self.s3_uri("up"), "down"), 60)
+        self.assertEqual(penstock.download(self.s3_uri("up"), self.top + "/down"), 60)
         for name, body in data.items():
-            with open("down/tree/" + name, "rb") as f:
+            with open(f"{self.top}/down/tree/{name}", "rb") as f:
                 self.assertEqual(f.read(), body)
 
     def test_workers_of_each_start_method(self):
@@ -131,14 +132,15 @@ class Python(support.Case):
             raise Stop
 
         data = os.urandom(64 * support.MIB)
-        with open("big", "wb") as f:
+        path = self.top + "/big"
+        with open(path, "wb") as f:
             f.write(data)
         before = signal.signal(signal.SIGALRM, stop)
         n_stopped = 0
         try:
             for delay_s in (0.01, 0.05, 0.1, 0.2):
                 for write in (lambda: penstock.put(self.s3_uri("put"), data),
-                              lambda: penstock.upload("big", self.s3_uri())):
+                              lambda: penstock.upload(path, self.s3_uri())):
                     signal.setitimer(signal.ITIMER_REAL, delay_s)
                     start = time.monotonic()
                     try:
