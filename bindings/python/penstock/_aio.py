@@ -6,7 +6,8 @@ many. An operation is what its coroutine awaits (await.c). Functions that the qu
 run in the loop's executor, where a token ends them.
 
 A coroutine that is cancelled first ends what it started: when it raises, nothing reads or writes
-the caller's buffers any more, and no write is under way.
+the caller's buffers any more, and nothing more is sent. A store may still apply a write that had
+reached it whole.
 """
 import asyncio
 import functools
