@@ -7,7 +7,7 @@ import asyncio
 import functools
 
 from ._aio import _in_thread
-from ._penstock import ObjectWriter, open_reader, open_writer
+from ._penstock import Error, ObjectWriter, open_reader, open_writer
 from ._streams import Reader, mode_of
 
 __all__ = ["AsyncReader", "AsyncWriter", "open_async"]
@@ -127,8 +127,11 @@ class AsyncWriter:
     async def _call(self, function, *args):
         try:
             return await _in_thread(function, *args)
-        except asyncio.CancelledError:
-            await self._drop()  # some of the data may be missing
+        except asyncio.CancelledError as cancelled:
+            try:
+                await self._drop()  # some of the data may be missing
+            except Error as error:
+                cancelled.add_note(str(error))  # whoever cancels waits for no other exception
             raise
 
     async def _drop(self):
