@@ -35,7 +35,7 @@ struct pst_sink {
         uint32_t n_trips;
         int is_committed, is_aborted, wants_abort;
         int is_in_doubt; /* a put or commit failed, and may have happened */
-        pst_rc rc; /* first failure of a part */
+        pst_rc rc;       /* first failure of a part */
         pst_rc abort_rc;
         pst_error error, abort_error;
     } locked; /* under gate.mutex; trips too */
