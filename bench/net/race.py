@@ -144,7 +144,7 @@ def sides_for(row, endpoint, args):
     script = [args.interpreter or sys.executable, os.path.join(HERE, "peers.py")]
     for name in row.python_sides:
         found.append((name, script + [name, endpoint, bucket] + options))
-    if args.interpreter:
+    if args.interpreter and row.has_peers:
         for peer in args.peer or (rows.PYTHON_PEERS if args.python else rows.PEERS):
             found.append((peer, script + [peer, endpoint, bucket] + ["unsigned"] * row.unsigned))
     return found

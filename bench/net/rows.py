@@ -23,7 +23,7 @@ class Row:
         self.name, self.verb, self.in_flight = name, verb, in_flight
         self.n, self.size, self.ranged = files
         self.cpu, self.receiver, self.throughput, self.unsigned = cpu, receiver, throughput, unsigned
-        self.judged, self.python_sides, self.rounds = C, [], None
+        self.judged, self.python_sides, self.rounds, self.has_peers = C, [], None, True
         self.over_c_us = self.gather = None
 
     @property
@@ -36,11 +36,12 @@ class Row:
 
 
 class PythonRow(Row):
-    def __init__(self, *args, sides=(), over_c_us=None, gather=None, throughput=None, **targets):
+    def __init__(self, *args, sides=(), over_c_us=None, gather=None, throughput=None, has_peers=True,
+                 **targets):
         super().__init__(*args, throughput=throughput, **targets)
         self.judged, self.python_sides = PYTHON, [PYTHON, *sides]
-        self.over_c_us, self.gather = over_c_us, gather
-        if self.cpu is None:
+        self.over_c_us, self.gather, self.has_peers = over_c_us, gather, has_peers
+        if self.cpu is None and over_c_us is None:
             self.rounds = 3
 
 
@@ -64,6 +65,8 @@ PYTHON_READS = [
     PythonRow("1,000 x 1 MiB", "many", (1000, MIB, False), 32),
     PythonRow("10,000 x 64 KiB", "many", (10000, 65536, False), 32, 0.3, throughput=1.5,
               sides=[GATHER, TASKS, MANY_ASYNC], over_c_us=2, gather=1.5),
+    # The same for each object, and less memory whose first touch costs now this, now that.
+    PythonRow("10,000 x 4 KiB", "many", (10000, 4096, False), 32, over_c_us=2, has_peers=False),
     PythonRow("10,000 ranges of 4 KiB, 32 in flight", "lat", (10000, 4096, True), 32),
 ]
 PYTHON_WRITES = [
