@@ -6,6 +6,7 @@ import faulthandler
 import multiprocessing
 import os
 import pickle
+import signal
 import threading
 import time
 import unittest
@@ -74,6 +75,19 @@ class InBatches(ByStore):
                 for key, view in found]
 
 
+class Fatal(ByUri):
+    """The worker that is to read the sample in the middle is killed in the midst of it. They
+    are arrays, which travel by value: a tensor's memory is asked for of a worker that may be dead."""
+
+    def __getitem__(self, i):
+        if i == len(self) // 2:
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGKILL)).start()
+            while True:
+                super().__getitem__(i)
+        uri, tensor = super().__getitem__(i)
+        return uri, tensor.numpy()
+
+
 class Workers(support.Case):
     def setUp(self):
         super().setUp()
@@ -95,9 +109,9 @@ class Workers(support.Case):
             time.sleep(0.02)
         self.assertEqual(multiprocessing.active_children(), [])
 
-    def load(self, samples, method, **more):
+    def load(self, samples, method, timeout=LIMIT_S / 2, **more):
         return data.DataLoader(samples, batch_size=BATCH, num_workers=WORKERS, collate_fn=list,
-                               multiprocessing_context=method, timeout=LIMIT_S / 2, **more)
+                               multiprocessing_context=method, timeout=timeout, **more)
 
     def read(self, loader, beside=None):
         """An epoch: the samples by their URIs."""
@@ -136,6 +150,19 @@ class Workers(support.Case):
         read = self.read(self.load(samples, "fork", shuffle=True))
         self.assertEqual(sorted(read), sorted(zip(self.uris, self.data.values())))
         self.check_parent()
+
+    def test_worker_that_is_killed_is_torch_s_error(self):
+        for method in ("fork", "forkserver"):
+            with self.subTest(method):
+                # Of a forkserver's workers torch hears no signal: it looks every five seconds, or
+                # where it has a timeout of its own at the end of that.
+                loader = self.load(Fatal(self.uris), method, timeout=0)
+                with self.assertRaisesRegex(RuntimeError, "DataLoader worker .*(killed|exited)"):
+                    self.read(loader)
+                del loader
+                self.check_parent()
+        self.assertEqual(self.read(self.load(ByUri(self.uris), "fork")),
+                         list(zip(self.uris, self.data.values())))
 
     def test_error_of_a_worker_is_the_parent_s(self):
         with self.assertRaises(penstock.NotFoundError) as caught:
