@@ -32,15 +32,22 @@ void pst_event_fini(pst_event *event)
     memset(event, 0, sizeof(*event));
 }
 
+static void unref_shell(struct pst_queue *queue)
+{
+    if (atomic_fetch_sub_explicit(&queue->shells, 1, memory_order_acq_rel) != 1)
+        return;
+    close(queue->fd);
+    pst_gate_fini(&queue->gate);
+    free(queue);
+}
+
 void pst_queue_unref(struct pst_queue *queue)
 {
     if (atomic_fetch_sub_explicit(&queue->refs, 1, memory_order_acq_rel) != 1)
         return;
-    close(queue->fd);
-    pst_gate_fini(&queue->gate);
     pst_core_unref(queue->core);
     pst_context_unref(queue->context);
-    free(queue);
+    unref_shell(queue);
 }
 
 static struct pst_item *find_locked(struct pst_queue *queue, uint64_t id)
@@ -89,7 +96,7 @@ static void wake(void *arg)
     if (queue->locked.n_ready > 0)
         make_readable_locked(queue);
     pthread_mutex_unlock(&queue->gate.mutex);
-    pst_queue_unref(queue);
+    unref_shell(queue);
 }
 
 static void wake_soon_locked(struct pst_queue *queue)
@@ -101,7 +108,7 @@ static void wake_soon_locked(struct pst_queue *queue)
         !pst_stack_at_end(wake, queue, &is_new))
         make_readable_locked(queue);
     else if (is_new)
-        atomic_fetch_add_explicit(&queue->refs, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&queue->shells, 1, memory_order_relaxed);
 }
 
 void pst_queue_deliver(struct pst_item *item, pst_event *event)
@@ -170,6 +177,7 @@ pst_rc pst_queue_new(pst_context *context, pst_queue **out, pst_error *err)
         return pst_fail_errno(err, PST_E_UNAVAILABLE, errno, "queue: no descriptor");
     }
     atomic_init(&queue->refs, 1);
+    atomic_init(&queue->shells, 1);
     queue->context = pst_context_ref(context);
     queue->core = pst_core_ref(core);
     queue->generation = core->generation;
