@@ -230,6 +230,13 @@ static size_t shorten(size_t len)
     return len >= 8192 ? len / 2 / 4096 * 4096 : len > 1 && len % 512 != 0 ? len / 2 : len;
 }
 
+/* What came by O_DIRECT ends at a whole unit or at the end of the file: cut elsewhere it would say that the
+ * file ends there. */
+static size_t shorten_direct(size_t len)
+{
+    return len > 8192 ? len / 2 / 4096 * 4096 : len > 4096 ? 4096 : len;
+}
+
 EXPORT ssize_t pread64(int fd, void *buffer, size_t len, off64_t offset)
 {
     int fault = pick(IO_FAULT_READ);
@@ -400,7 +407,7 @@ EXPORT int io_uring_submit_and_wait(struct io_uring *ring, unsigned int n)
             continue;
         fault = pick(IO_FAULT_COMPLETE);
         if (fault == SHORT)
-            cqe->res = (int)shorten((size_t)cqe->res);
+            cqe->res = (int)shorten_direct((size_t)cqe->res);
         else if (fault > 0)
             cqe->res = -fault;
     }
