@@ -786,7 +786,10 @@ class SlowStore(Case):
                                    "    await store.put_bytes_async('b', b'x' * 1000)",
                                    "asyncio.run(main())"])
         process.stdout.readline()
-        time.sleep(0.3)
+        until = time.monotonic() + 30
+        while not self.server.log() and time.monotonic() < until:
+            time.sleep(0.02)
+        time.sleep(0.3)  # the loop waits: what comes just before it does so it hears too late
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
