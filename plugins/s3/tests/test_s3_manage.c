@@ -161,16 +161,38 @@ static void test_presign__makes_a_url_and_asks_nobody(void **state)
     XML "<ListPartsResult><Part><Size>5</Size></Part><Part><Size>7</Size></Part></"                \
         "ListPartsResult>"
 
-static pst_rc run_cleanup(struct trial *t, uint32_t flags, pst_cleanup_result *result)
+static pst_rc run_cleanup_of(struct trial *t, uint64_t older_than_s, uint32_t flags,
+                             pst_cleanup_result *result)
 {
     pst_op *op = trial_op(t);
     static pst_cleanup_args args;
     args = (pst_cleanup_args){.struct_size = sizeof(args),
                               .flags = flags,
-                              .older_than_s = 3600,
+                              .older_than_s = older_than_s,
                               .prefix = fake_str("d/")};
     *result = (pst_cleanup_result){.struct_size = sizeof(*result)};
     return fake_run(&t->op, ops_of(t)->cleanup(t->fake.store, op, &args, result));
+}
+
+static pst_rc run_cleanup(struct trial *t, uint32_t flags, pst_cleanup_result *result)
+{
+    return run_cleanup_of(t, 3600, flags, result);
+}
+
+static void test_cleanup__of_any_age_takes_what_a_slow_clock_has_not_seen(void **state)
+{
+    struct trial *t = trial_start(NULL);
+    pst_cleanup_result result;
+    (void)state;
+    fake_answer(&t->fake, 200, DATE, UPLOADS(UPLOAD("d/a", "1", "13")));
+    fake_answer(&t->fake, 200, NULL, PARTS);
+    fake_answer(&t->fake, 204, NULL, NULL);
+    assert_int_equal(run_cleanup_of(t, 0, 0, &result), PST_OK);
+    assert_int_equal(result.n_removed, 1);
+    fake_answer(&t->fake, 200, DATE, UPLOADS(UPLOAD("d/a", "1", "13")));
+    assert_int_equal(run_cleanup_of(t, 1, 0, &result), PST_OK);
+    assert_int_equal(result.n_removed, 0);
+    trial_finish(t);
 }
 
 static void test_cleanup__ends_what_is_old_by_the_clock_of_the_store(void **state)
@@ -261,6 +283,7 @@ int main(void)
         cmocka_unit_test(test_bucket__listing_comes_in_pages),
         cmocka_unit_test(test_presign__makes_a_url_and_asks_nobody),
         cmocka_unit_test(test_cleanup__ends_what_is_old_by_the_clock_of_the_store),
+        cmocka_unit_test(test_cleanup__of_any_age_takes_what_a_slow_clock_has_not_seen),
         cmocka_unit_test(test_cleanup__leaves_an_upload_whose_age_nobody_tells),
         cmocka_unit_test(test_cleanup__of_a_page_that_is_none_fails),
         cmocka_unit_test(test_cleanup__dry_run_ends_nothing),
