@@ -239,9 +239,8 @@ static int choose(struct cleaning *c, const pst_cleanup_args *args, int64_t now_
 {
     int64_t before_ns = INT64_MIN;
     size_t n = 0;
-    if (args->older_than_s ==
-        0) /* the clock in replies may lag behind the one of uploads: versitygw's */
-        before_ns = INT64_MAX;
+    if (args->older_than_s == 0)
+        before_ns = INT64_MAX; /* the clock in replies may lag: versitygw's does */
     else if (args->older_than_s < (uint64_t)(now_ns / 1000000000))
         before_ns = now_ns - (int64_t)args->older_than_s * 1000000000;
     for (size_t i = 0; i < c->n; i++) {
