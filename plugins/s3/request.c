@@ -31,7 +31,7 @@
 void s3_request_init(struct s3_request *r, pst_backend *store, pst_op *op, const char *method,
                      pst_str key)
 {
-    r->store = store;
+    __atomic_store_n(&r->store, store, __ATOMIC_RELAXED); /* the same again; a cancel reads it */
     r->op = op;
     r->err = op->err;
     r->method = method;
@@ -243,10 +243,11 @@ pst_rc s3_request_send(struct s3_request *r)
 
 void s3_request_cancel(struct s3_request *r)
 {
+    const pst_backend *store = __atomic_load_n(&r->store, __ATOMIC_RELAXED);
     atomic_store(&r->own.is_cancelled, 1);
     /* Whether it tidies up is looked at after what would be taken away from it. */
     if (atomic_load(&r->own.is_waiting) && !atomic_load(&r->own.is_tidying) &&
-        s3_creds_leave(r->store->creds, &r->own.waiter)) {
+        s3_creds_leave(store->creds, &r->own.waiter)) {
         wait_sent(r);
         atomic_store(&r->own.is_waiting, 0);
         end(r, fail(r, PST_E_CANCELLED, "cancelled"), NULL);
@@ -254,7 +255,7 @@ void s3_request_cancel(struct s3_request *r)
     }
     const uint64_t id = atomic_load(&r->own.http_id);
     if (id != 0 && !atomic_load(&r->own.is_tidying))
-        r->store->http->cancel(r->store->client, id);
+        store->http->cancel(store->client, id);
 }
 
 void s3_request_resume(struct s3_request *r)
