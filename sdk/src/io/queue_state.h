@@ -39,9 +39,8 @@ struct pst_item {
 };
 
 struct pst_queue {
-    atomic_uint refs; /* the application, each item: they need the context */
-    atomic_uint
-        shells; /* all of them together, each thread that will wake: they need what follows `core` */
+    atomic_uint refs;   /* the application, each item: they need the context */
+    atomic_uint shells; /* all of them as one, each thread that will wake: what follows `core` */
     pst_context *context;
     struct pst_core *core;
     uint32_t generation;
